@@ -1,0 +1,22 @@
+"""A command of pushed code, as data. Who runs it, and how it is contained, is elsewhere (`processes`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command of pushed code: a contained tree of processes."""
+
+    scope: str
+    """Names the tree on this server: `42.build`. Enough to find and end what is left of it."""
+    argv: Sequence[str]
+    directory: Path
+    environment: Mapping[str, str]
+    timeout: float
+    """Seconds."""
+    grace: float
+    """Seconds from SIGTERM to SIGKILL."""

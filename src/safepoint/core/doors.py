@@ -1,0 +1,80 @@
+"""The door that a person came through, so that a banner can say how to come again. Pure.
+
+It travels in one environment variable: the session sets it, and the hooks and commands under it read it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+VARIABLE = "SAFEPOINT_DOOR"
+HOME_VARIABLE = "SAFEPOINT_HOME"
+KEY_VARIABLE = "SAFEPOINT_KEY"
+"""The name of the key that somebody came with; unset at the local door."""
+
+DEFAULT_USER = "deploy"
+_USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
+_HOST = re.compile(r"[0-9A-Za-z:][0-9A-Za-z:.%_-]{0,254}")
+_PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    kind: str
+    """`ssh` or `local`."""
+    user: str = ""
+    """Before the @ of the address: it is shown, and means nothing."""
+    host: str = ""
+    """As the client reached it: a numeric address."""
+    port: int = 0
+    home: str = ""
+    """Of the local door."""
+
+    @classmethod
+    def ssh(cls, user: str, host: str, port: int) -> Self:
+        """`user` and `host` may be hostile: what is not plain is replaced."""
+        # An address of IPv4 on a socket of IPv6 is ::ffff:192.0.2.1; a person types 192.0.2.1.
+        host = host.removeprefix("::ffff:") if "." in host else host
+        return cls(
+            "ssh",
+            user if _USER.fullmatch(user) else DEFAULT_USER,
+            host if _HOST.fullmatch(host) else "localhost",
+            port if 0 < port < 65536 else 22,
+        )
+
+    @classmethod
+    def of_connection(cls, user: str, ssh_connection: str) -> Self:
+        """From sshd's SSH_CONNECTION: the client's address and port, then the server's (ssh(1), ENVIRONMENT)."""
+        words = ssh_connection.split()
+        host, port = (words[2], words[3]) if len(words) == 4 else ("", "")
+        return cls.ssh(user, host, int(port) if _PORT.fullmatch(port) else 22)
+
+    @classmethod
+    def local(cls, home: str) -> Self:
+        return cls("local", home=home)
+
+    def command(self, words: str) -> str:
+        """How the person can run Safepoint's command `words` (which is shell text) from where they are."""
+        if self.kind == "local":
+            return f"safepoint --home {shlex.quote(self.home)} {words}"
+        port = "" if self.port == 22 else f"-p {self.port} "
+        return f"ssh {port}{self.user}@{self.host} {words}"
+
+    def cancel_command(self, operation: int) -> str:
+        """`ssh -p 2222 deploy@127.0.0.1 operation:cancel 42`."""
+        return self.command(f"operation:cancel {operation}")
+
+    def to_environment(self) -> dict[str, str]:
+        return {VARIABLE: "local" if self.kind == "local" else f"ssh {self.user} {self.host} {self.port}"}
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """What is not a door of ssh is the local one: a push to a path, or a command in the server's own shell."""
+        words = environment.get(VARIABLE, "").split(" ")
+        if len(words) == 4 and words[0] == "ssh" and _PORT.fullmatch(words[3]):
+            return cls.ssh(words[1], words[2], int(words[3]))
+        return cls.local(environment.get(HOME_VARIABLE, ""))
