@@ -1,0 +1,92 @@
+"""Where everything of one server is: the layout of its home directory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from safepoint.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        return self.root / "safepoint.db"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "safepoint.log"
+
+    @property
+    def host_key(self) -> Path:
+        return self.root / "host_key"
+
+    @property
+    def serve_lock(self) -> Path:
+        return self.root / "serve.pid"
+
+    @property
+    def hooks(self) -> Path:
+        """What `core.hooksPath` of every repository points to."""
+        return self.root / "hooks"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, pidfiles and generated configuration. May be empty after a reboot."""
+        return self.root / "run"
+
+    def repository(self, app: str) -> Path:
+        return self.root / "repositories" / f"{app}.git"
+
+    def app(self, app: str) -> Path:
+        return self.root / "apps" / app
+
+    def release(self, app: str, number: int) -> Path:
+        return self.app(app) / "releases" / f"v{number}"
+
+    def cache(self, app: str) -> Path:
+        """Kept from build to build; never part of a release."""
+        return self.app(app) / "cache"
+
+    def scratch(self, app: str) -> Path:
+        """TMPDIR of the app's builds; empty between operations."""
+        return self.app(app) / "tmp"
+
+    def process_logs(self, app: str) -> Path:
+        return self.app(app) / "logs"
+
+    def output(self, operation: int) -> Path:
+        return self.root / "operations" / f"{operation}.log"
+
+    def pidfile(self, app: str) -> Path:
+        """The lock of the app's running operation; its flock is the truth, its text is for people."""
+        return self.run / f"{app}.pid"
+
+    def control_socket(self, app: str) -> Path:
+        return self.run / f"{app}.sock"
+
+    @property
+    def serve_socket(self) -> Path:
+        return self.run / "serve.socket"
+
+    def create(self) -> None:
+        """Make the directories that every command counts on. Only their owner can enter."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for part in ("run", "hooks", "repositories", "apps", "operations"):
+                (self.root / part).mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot use {self.root} as Safepoint's home: {error.strerror}") from None
+
+
+def short(path: Path) -> tuple[str, int]:
+    """A name for `path` that fits a Unix socket address (107 bytes, unix(7)), whatever its length.
+
+    Returns the name and a descriptor of its directory, which has to stay open while the name is used.
+    """
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return f"/proc/self/fd/{directory}/{path.name}", directory

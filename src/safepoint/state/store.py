@@ -1,0 +1,325 @@
+"""The store: one SQLite database that holds the journal, apps, keys, configuration and releases.
+
+Write-ahead log with synchronous=FULL: what a transaction has returned from is on the disk. One connection a thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from safepoint.core import events
+from safepoint.core.app import App
+from safepoint.core.keys import Key
+from safepoint.core.operation import Header, Operation, replay
+from safepoint.core.plan import Plan
+from safepoint.core.release import Release
+from safepoint.core.settings import Settings
+from safepoint.errors import NoSuchOperation, NotFound, UserError
+from safepoint.state.paths import Home
+
+_VERSION = 1
+_BUSY_SECONDS = 30
+
+
+class AppBusy(Exception):
+    """The app has an operation that has not ended, or one that is stuck."""
+
+    def __init__(self, operation: int) -> None:
+        super().__init__(operation)
+        self.operation = operation
+
+
+class Store:
+    def __init__(self, home: Home, connection: sqlite3.Connection) -> None:
+        self.home = home
+        self._db = connection
+
+    @classmethod
+    def create(cls, home: Home) -> Self:
+        """Open the store, and make the home and the database where they are not there yet."""
+        home.create()
+        return cls._open(home)
+
+    @classmethod
+    def open(cls, home: Home) -> Self:
+        """Raises NotFound where there is no Safepoint home."""
+        if not home.database.exists():
+            raise NotFound(
+                f"{home.root} is not a Safepoint home",
+                "set SAFEPOINT_HOME or --home, or make one with `safepoint serve` or `safepoint apps:create`",
+            )
+        return cls._open(home)
+
+    @classmethod
+    def _open(cls, home: Home) -> Self:
+        try:
+            db = sqlite3.connect(home.database, timeout=_BUSY_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            raise UserError(f"cannot open {home.database}: {error}") from None
+        try:
+            db.execute("PRAGMA foreign_keys = ON")
+            db.execute("PRAGMA synchronous = FULL")
+            store = cls(home, db)
+            store._migrate()
+        except sqlite3.Error as error:
+            db.close()
+            raise UserError(f"cannot read {home.database}: {error}") from None
+        except BaseException:
+            db.close()
+            raise
+        return store
+
+    def _migrate(self) -> None:
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version == _VERSION:
+            return
+        if version > _VERSION:
+            raise UserError(f"{self.home.database} was written by a newer Safepoint", "upgrade this one")
+        self.home.database.chmod(0o600)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        with self.transaction():
+            # Two first commands may race to here; the second one finds the work done.
+            if self._db.execute("PRAGMA user_version").fetchone() != (_VERSION,):
+                script = (Path(__file__).parent / "schema.sql").read_text()
+                for statement in script.split(";\n"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The server's one lock: taken at the start, so that what is read in it stays true until it ends."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite has ended it by itself after some errors
+                self._db.execute("ROLLBACK")
+            raise
+
+    # Settings of the server.
+
+    def setting(self, name: str) -> str | None:
+        row = self._db.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def set_setting(self, name: str, value: str) -> None:
+        self._db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
+    def host_facts(self) -> dict[str, str]:
+        """What the last `serve` has said of this machine; empty where there was none."""
+        return dict(json.loads(self.setting("host_facts") or "{}"))
+
+    def set_host_facts(self, facts: Mapping[str, str]) -> None:
+        self.set_setting("host_facts", _dump(facts))
+
+    # Apps and keys.
+
+    def create_app(self, name: str, branch: str) -> None:
+        try:
+            self._db.execute("INSERT INTO apps VALUES (?, ?, ?)", (name, branch, time.time()))
+        except sqlite3.IntegrityError:
+            raise UserError(f"there is already an app named {name}", "choose another name") from None
+
+    def app(self, name: str) -> App | None:
+        row = self._db.execute("SELECT name, branch, created FROM apps WHERE name = ?", (name,)).fetchone()
+        return App(*row) if row else None
+
+    def need_app(self, name: str) -> App:
+        app = self.app(name)
+        if app is None:
+            raise NotFound(f"there is no app named {name}", "`apps` lists them, `apps:create NAME` makes one")
+        return app
+
+    def apps(self) -> list[App]:
+        return [App(*row) for row in self._db.execute("SELECT name, branch, created FROM apps ORDER BY name")]
+
+    def delete_app(self, name: str) -> None:
+        """Its operations stay, as history."""
+        self._db.execute("DELETE FROM apps WHERE name = ?", (name,))
+
+    def add_key(self, name: str, type_: str, blob: bytes) -> None:
+        with self.transaction() as db:
+            for row in db.execute("SELECT name FROM keys WHERE name = ? OR blob = ?", (name, blob)):
+                what = f"there is already a key named {name}" if row[0] == name else f"this key is there as {row[0]}"
+                raise UserError(what, "`keys:remove` it first")
+            db.execute("INSERT INTO keys VALUES (?, ?, ?, ?)", (name, type_, blob, time.time()))
+
+    def keys(self) -> list[Key]:
+        return [Key(*row) for row in self._db.execute("SELECT name, type, blob, added FROM keys ORDER BY name")]
+
+    def key(self, name: str) -> Key | None:
+        row = self._db.execute("SELECT name, type, blob, added FROM keys WHERE name = ?", (name,)).fetchone()
+        return Key(*row) if row else None
+
+    def key_by_blob(self, blob: bytes) -> Key | None:
+        row = self._db.execute("SELECT name, type, blob, added FROM keys WHERE blob = ?", (blob,)).fetchone()
+        return Key(*row) if row else None
+
+    def remove_key(self, name: str) -> None:
+        if self._db.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount == 0:
+            raise NotFound(f"there is no key named {name}", "`keys` lists them")
+
+    # Configuration: part of the next release.
+
+    def config(self, app: str) -> dict[str, str]:
+        return dict(self._db.execute("SELECT name, value FROM config WHERE app = ? ORDER BY name", (app,)))
+
+    def change_config(self, app: str, changes: Mapping[str, str | None]) -> None:
+        """Set each name to its value; None removes it."""
+        with self.transaction() as db:
+            for name, value in changes.items():
+                if value is None:
+                    db.execute("DELETE FROM config WHERE app = ? AND name = ?", (app, name))
+                else:
+                    db.execute("INSERT OR REPLACE INTO config VALUES (?, ?, ?)", (app, name, value))
+
+    # Operations.
+
+    def open_operation(self, plan: Plan, *, by: str, door: str, reason: str, environment: Mapping[str, str]) -> int:
+        """Journal a new operation; returns its ID. Raises AppBusy."""
+        with self.transaction() as db:
+            busy = self._unfinished(plan.app)
+            if busy is not None:
+                raise AppBusy(busy)
+            cursor = db.execute(
+                "INSERT INTO operations (app, by, door, reason, opened, plan, environment)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (plan.app, by, door, reason, time.time(), _dump(plan.to_json()), _dump(environment)),
+            )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
+
+    def operation(self, number: int) -> Operation:
+        """Raises NoSuchOperation."""
+        found = self._operations("WHERE id = ?", (number,))
+        if not found:
+            raise NoSuchOperation(f"there is no operation {number}", "`operation:list` lists them")
+        return found[0]
+
+    def operations(self, app: str | None = None, limit: int = 50) -> list[Operation]:
+        """Newest first."""
+        if app is None:
+            return self._operations("ORDER BY id DESC LIMIT ?", (limit,))
+        return self._operations("WHERE app = ? ORDER BY id DESC LIMIT ?", (app, limit))
+
+    def unfinished(self, app: str) -> Operation | None:
+        """The app's operation that has not ended, or that is stuck."""
+        number = self._unfinished(app)
+        return None if number is None else self.operation(number)
+
+    def running(self) -> list[Operation]:
+        """Every operation that has not ended: each has a worker, or needs one."""
+        return self._operations("WHERE ending IS NULL ORDER BY id", ())
+
+    def environment(self, operation: int) -> dict[str, str]:
+        """The configuration that the operation works with. Secret: never to be shown."""
+        row = self._db.execute("SELECT environment FROM operations WHERE id = ?", (operation,)).fetchone()
+        return dict(json.loads(row[0]))
+
+    def _unfinished(self, app: str) -> int | None:
+        row = self._db.execute(
+            "SELECT id FROM operations WHERE app = ? AND (ending IS NULL OR ending = 'stuck')", (app,)
+        ).fetchone()
+        return row[0] if row else None
+
+    def _operations(self, where: str, values: tuple[object, ...]) -> list[Operation]:
+        # `where` is one of the constants above.
+        query = f"SELECT id, by, door, opened, reason, plan FROM operations {where}"  # noqa: S608
+        return [
+            replay(Header(*row[:5]), Plan.from_json(json.loads(row[5])), self.events(row[0]))
+            for row in self._db.execute(query, values).fetchall()
+        ]
+
+    def events(self, operation: int, after: int = 0) -> list[events.Event]:
+        rows = self._db.execute(
+            "SELECT event FROM events WHERE operation = ? AND number > ? ORDER BY number", (operation, after)
+        )
+        return [events.from_json(json.loads(row[0])) for row in rows]
+
+    # Releases.
+
+    def releases(self, app: str) -> list[Release]:
+        """Newest first, those that are pruned too."""
+        return self._releases("WHERE app = ? ORDER BY number DESC", (app,))
+
+    def release(self, app: str, number: int) -> Release | None:
+        return next(iter(self._releases("WHERE app = ? AND number = ?", (app, number))), None)
+
+    def current_release(self, app: str) -> Release | None:
+        return next(iter(self._releases("WHERE app = ? AND state = 'current'", (app,))), None)
+
+    def next_release(self, app: str) -> int:
+        (last,) = self._db.execute("SELECT max(number) FROM releases WHERE app = ?", (app,)).fetchone()
+        return (last or 0) + 1
+
+    def mark_pruned(self, app: str, number: int) -> None:
+        self._db.execute(
+            "UPDATE releases SET state = 'pruned' WHERE app = ? AND number = ? AND state = 'kept'", (app, number)
+        )
+
+    def set_ports(self, app: str, number: int, ports: Mapping[str, int]) -> None:
+        self._db.execute("UPDATE releases SET ports = ? WHERE app = ? AND number = ?", (_dump(ports), app, number))
+
+    def ports_in_use(self) -> set[int]:
+        """Ports that a current release has, or that an operation under way has chosen."""
+        rows = self._db.execute("SELECT ports FROM releases WHERE state = 'current'").fetchall()
+        used = {port for row in rows for port in json.loads(row[0]).values()}
+        for operation in self.running():
+            for step in operation.steps:
+                used.update((step.data or {}).get("ports", {}).values())
+        return used
+
+    def _releases(self, where: str, values: tuple[object, ...]) -> list[Release]:
+        query = (
+            "SELECT app, number, commit_id, operation, created, state, settings, processes, ports, environment"  # noqa: S608
+            f" FROM releases {where}"
+        )
+        return [
+            Release(
+                app,
+                number,
+                commit,
+                operation,
+                created,
+                state,
+                settings=Settings.from_json(json.loads(settings)),
+                processes=json.loads(processes),
+                ports=json.loads(ports),
+                environment=json.loads(environment),
+            )
+            for (
+                app,
+                number,
+                commit,
+                operation,
+                created,
+                state,
+                settings,
+                processes,
+                ports,
+                environment,
+            ) in self._db.execute(query, values)
+        ]
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
