@@ -1,0 +1,136 @@
+"""The processes of a scope as /proc shows them: by the marker in their environment, and by descent.
+
+It finds what PDEATHSIG or the kernel should have ended already, and what left its cgroup. It cannot find a process
+that wiped its environment and whose ancestors in the tree are all dead; with `cgroup` and `pidns` there is none.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from safepoint.core.plan import ProcessIdentity
+from safepoint.processes import containment, identity
+
+KEEPER_TIMEOUT = 15.0
+"""Seconds that a keeper has to end its tree before everything in sight is killed, itself too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    identity: ProcessIdentity
+    parent: int
+    launcher: bool
+    """It is one of ours: a keeper, or one that has not started its command yet."""
+
+
+def find(name: str) -> dict[int, Seen]:
+    """The live processes of a scope, by pid, without ourselves. `name` is that of `containment.name`."""
+    everyone: dict[int, Seen] = {}
+    children: dict[int, list[int]] = {}
+    todo = []
+    for entry in os.listdir("/proc"):  # noqa: PTH208 - no Path for each of a thousand
+        if not entry.isdigit() or (seen := _look(int(entry), name)) is None:
+            continue
+        process, marked = seen
+        pid = process.identity.pid
+        everyone[pid] = process
+        children.setdefault(process.parent, []).append(pid)
+        if marked:
+            todo.append(pid)
+    found: dict[int, Seen] = {}
+    while todo:
+        pid = todo.pop()
+        if pid not in found:
+            found[pid] = everyone[pid]
+            todo += children.get(pid, [])
+    found.pop(os.getpid(), None)
+    return found
+
+
+def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
+    """SIGKILL all of them and see them dead; whether there were any, and those that still live at `deadline`."""
+    any_found = _end_by_keepers(name, deadline)
+    while found := find(name):
+        any_found = True
+        # All stopped before one is killed: nothing forks, no orphan gets out of sight, a fork bomb stands still.
+        stopped = dict(found)
+        _signal(found, signal.SIGSTOP)
+        while fresh := {pid: seen for pid, seen in find(name).items() if pid not in stopped}:
+            _signal(fresh, signal.SIGSTOP)
+            stopped |= fresh
+        _signal(stopped, signal.SIGKILL)
+        living = {pid for pid, seen in stopped.items() if not wait_dead(seen.identity, deadline)}
+        if living:
+            return True, living
+    return any_found, set()
+
+
+def _end_by_keepers(name: str, deadline: float) -> bool:
+    """A keeper is the one that knows when nothing is left: a scan of /proc can miss a process, its wait(2) cannot.
+
+    Whether there were any. One that the tree itself has stopped or killed is left to the scan.
+    """
+    keepers = _keepers(find(name))
+    _signal(keepers, containment.END)
+    _signal(keepers, signal.SIGCONT)
+    patience = min(deadline, time.monotonic() + KEEPER_TIMEOUT)
+    for seen in keepers.values():
+        wait_dead(seen.identity, patience)
+    return bool(keepers)
+
+
+def _keepers(found: dict[int, Seen]) -> dict[int, Seen]:
+    return {pid: seen for pid, seen in found.items() if seen.launcher}
+
+
+def terminate(name: str) -> None:
+    """SIGTERM every process of the scope. A keeper passes it to its tree, so the tree does not get it twice."""
+    found = find(name)
+    keepers = _keepers(found)
+    outermost = {pid: seen for pid, seen in keepers.items() if seen.parent not in keepers}
+    _signal(outermost or found, signal.SIGTERM)
+
+
+def wait_dead(process: ProcessIdentity, deadline: float) -> bool:
+    """False where it lives at `deadline`, in seconds of time.monotonic()."""
+    descriptor = identity.open_pidfd(process)
+    if descriptor is None:
+        return True
+    try:
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))
+    finally:
+        os.close(descriptor)
+
+
+def _signal(processes: dict[int, Seen], sig: int) -> None:
+    for seen in processes.values():
+        try:
+            identity.signal(seen.identity, sig)
+        except PermissionError:
+            continue  # a set-user-ID program; it counts as living
+
+
+def _look(pid: int, name: str) -> tuple[Seen, bool] | None:
+    """The process and whether it is marked; None where it is dead."""
+    found = identity.read(pid)
+    if found is None or found.dead:
+        return None
+    environment, arguments = _read(pid, "environ"), _read(pid, "cmdline")
+    launcher = arguments[: len(containment.LAUNCHER)] == [os.fsencode(part) for part in containment.LAUNCHER]
+    marker = f"{containment.MARKER}={name}".encode()
+    marked = marker in environment or (launcher and name.encode() in arguments)
+    return Seen(found.identity, found.parent, launcher), marked
+
+
+def _read(pid: int, file: str) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
+    except OSError:
+        return []  # gone, or someone else's
