@@ -1,0 +1,140 @@
+"""Writes the tree of a commit into a new directory, as `git checkout` on Linux would: the Source port.
+
+Git writes it (`checkout-index` beats `git archive | tar x` and every walk in Python); before that, the tree's names
+are checked here. Whoever may push can push any tree that can be encoded, not just those that git would make.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safepoint.core.failures import StepError
+from safepoint.core.names import shown
+from safepoint.core.refs import is_oid
+from safepoint.drivers.durable_tree import settle
+from safepoint.drivers.interruptible import Latch, run
+from safepoint.git.commands import Finished, complaint, ended, git_argv, git_environment
+
+MAX_ENTRIES = 500_000
+"""Files and directories. A few kilobytes of trees that repeat each other unfold into billions."""
+MAX_DEPTH = 250
+"""Directories in each other. Python's own walks of directories recurse, and a build runs who knows what."""
+MAX_NAMES = 64 * 1024 * 1024
+"""Bytes of all paths together."""
+
+_SETTINGS = (
+    "checkout.workers=2",
+    # What .gitattributes asks for is done as in any clone: line endings, encodings, $Id$. Filters are commands of the
+    # configuration, and ours has none. Without attributes the bytes are the blob's.
+    "core.autocrlf=false",
+    "core.eol=lf",
+    "core.safecrlf=false",
+    "core.symlinks=true",
+    "core.fileMode=true",
+    "core.ignoreCase=false",
+    "core.sparseCheckout=false",
+    # The spellings of .git on other systems are refused as well: nothing good has such a name.
+    "core.protectHFS=true",
+    "core.protectNTFS=true",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    def export(self, repository: Path, commit: str, directory: Path, latch: Latch) -> None:
+        """Write the tree of `commit` into `directory`, which does not exist yet; durable when it returns.
+
+        Files are 0644 or 0755. Raises StepError and Interrupted, and then leaves what it has written to the undo.
+        """
+        if not is_oid(commit):
+            raise StepError(f"{shown(commit)} is not a full commit id")
+        try:
+            directory.mkdir(0o755, parents=True)
+            directory.chmod(0o755)
+            _Export(repository.absolute(), commit, directory.absolute(), latch).run()
+        except OSError as error:
+            raise StepError(f"{error.filename or directory} cannot be written: {error.strerror}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Export:
+    repository: Path
+    commit: str
+    directory: Path
+    latch: Latch
+
+    def run(self) -> None:
+        names = Names()
+        self._git("ls-tree", "-r", "-t", "-z", "--full-tree", self.commit, names=names)
+        # The one name that no tree may have, so that the index is in nobody's way and goes with the directory.
+        private = self.directory / ".git"
+        private.mkdir(0o700)
+        self._git("read-tree", self.commit)
+        # Without --force: nothing can be there already, and if anything is (names that differ in case on a filesystem
+        # that ignores it) it must not be overwritten.
+        self._git("checkout-index", "--all")
+        shutil.rmtree(private)
+        settle(self.directory)
+
+    def _git(self, *arguments: str, names: Names | None = None) -> None:
+        places = {"GIT_INDEX_FILE": str(self.directory / ".git" / "index"), "GIT_WORK_TREE": str(self.directory)}
+        status, stderr = run(
+            git_argv(self.repository, *arguments, settings=_SETTINGS),
+            environment=git_environment(places),
+            directory=self.directory,
+            latch=self.latch,
+            output=names.feed if names else None,
+        )
+        if status != 0:
+            reason = ended(Finished(status, b"", complaint(stderr)))
+            raise StepError(f"the commit could not be written out: git {arguments[0]}: {reason}")
+
+
+@dataclass(slots=True)
+class Names:
+    """Checks the output of `git ls-tree -r -t -z` as it comes. Raises StepError at the first entry that is refused.
+
+    Git checks most of this too, when it reads the tree into an index and when it writes. It does not mind a name that
+    is a symbolic link and a directory at once, which has led it outside before (CVE-2021-21300).
+    """
+
+    _rest: bytes = b""
+    _bytes: int = 0
+    _seen: set[bytes] = field(default_factory=set)
+    _directories: set[bytes] = field(default_factory=lambda: {b""})
+
+    def feed(self, chunk: bytes) -> None:
+        *records, self._rest = (self._rest + chunk).split(b"\0")
+        self._bytes += len(chunk)
+        for record in records:
+            meta, _, path = record.partition(b"\t")
+            self._check(meta.partition(b" ")[0], path)
+            if path.count(b"/") > MAX_DEPTH:
+                raise StepError(f"the commit has more than {MAX_DEPTH} directories in each other")
+        if len(self._seen) > MAX_ENTRIES or self._bytes > MAX_NAMES:
+            raise StepError(f"the commit has more than {MAX_ENTRIES:,} files, or absurdly long names")
+
+    def _check(self, mode: bytes, path: bytes) -> None:
+        parent, _, name = path.rpartition(b"/")
+        if mode == b"160000":
+            raise StepError(
+                f"the commit has submodules ({_shown(path)}), which are not deployed; commit their files instead"
+            )
+        if name in (b"", b".", b"..") or name.lower() == b".git":
+            raise StepError(f"the commit has a file named {_shown(path)}, which no checkout can have")
+        # A name with a slash in it has a parent that is no tree of the commit.
+        if path in self._seen or parent not in self._directories:
+            raise StepError(
+                f"the commit is damaged: its name {_shown(path)} is there twice, or under what is no directory"
+            )
+        self._seen.add(path)
+        if mode == b"040000":
+            self._directories.add(path)
+
+
+def _shown(path: bytes) -> str:
+    text = os.fsdecode(path)
+    return text if text.isprintable() and text.isascii() and len(text) <= 100 else shown(text, 100)
