@@ -1,0 +1,29 @@
+"""The `safepoint` command."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    if len(arguments) == 4 and arguments[0] == "--home" and arguments[2] == "shell":
+        # Every push over OpenSSH begins here: it must not pay for the import of click.
+        from safepoint.ssh.shell import main as shell
+        from safepoint.state.paths import Home
+
+        sys.exit(shell(Home(Path(arguments[1])), arguments[3]))
+    from safepoint.cli.main import run
+
+    status = run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read has gone; Python must not complain of it at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

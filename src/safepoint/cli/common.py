@@ -1,0 +1,99 @@
+"""What every command shares: the home, the store, who asks, and `--json`."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+from safepoint import launch
+from safepoint.core.doors import HOME_VARIABLE, Door
+from safepoint.people import who
+from safepoint.state.paths import Home
+from safepoint.state.store import Store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Session:
+    """One run of the command line."""
+
+    def __init__(self) -> None:
+        self._root = os.environ.get(HOME_VARIABLE) or str(Path.home() / ".safepoint")
+
+    def choose_home(self, root: str) -> None:
+        self._root = root
+
+    @property
+    def home(self) -> Home:
+        return Home(Path(self._root).absolute())
+
+    @property
+    def by(self) -> str:
+        return who()
+
+    @property
+    def door(self) -> Door:
+        door = Door.from_environment(os.environ)
+        return Door.local(str(self.home.root)) if door.kind == "local" else door
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        with Store.open(self.home) as store:
+            yield store
+
+    def recover(self, store: Store) -> Callable[[str], bool]:
+        return lambda app: launch.recover(self.home, store, app)
+
+
+def _choose_home(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        ctx.ensure_object(Session).choose_home(value)
+
+
+home_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
+    "--home",
+    metavar="DIR",
+    expose_value=False,
+    is_eager=True,
+    callback=_choose_home,
+    help="The server's state directory; else SAFEPOINT_HOME, else ~/.safepoint.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+
+
+def _with_session(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*arguments: Any, **options: Any) -> Any:
+        return function(click.get_current_context().ensure_object(Session), *arguments, **options)
+
+    return call
+
+
+def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command with --home after the verb too."""
+
+    def make(function: Callable[..., Any]) -> click.Command:
+        decorate: Callable[[Callable[..., Any]], click.Command] = click.command(name, **attributes)
+        return decorate(home_option(_with_session(function)))
+
+    return make
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as they need to be."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, *rows):
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,114 @@
+"""releases, releases:rollback, deploy."""
+
+from __future__ import annotations
+
+import click
+
+from safepoint import launch, planning
+from safepoint.cli.common import Session, command, json_option, print_json, print_table
+from safepoint.cli.operations import follow_to_end
+from safepoint.cli.views import local_time, time_text
+from safepoint.core import wording
+from safepoint.core.app import App
+from safepoint.core.plan import Plan
+from safepoint.errors import NotFound, UsageError, UserError
+from safepoint.git import objects
+from safepoint.state.store import AppBusy, Store
+
+
+@command("releases")
+@click.argument("app")
+@json_option
+def releases(session: Session, app: str, as_json: bool) -> None:
+    """List an app's releases, newest first."""
+    with session.store() as store:
+        found = store.releases(store.need_app(app).name)
+    if as_json:
+        print_json(
+            [
+                {
+                    "release": r.number,
+                    "state": r.state,
+                    "commit": r.commit,
+                    "operation": r.operation,
+                    "created": time_text(r.created),
+                }
+                for r in found
+            ]
+        )
+        return
+    rows = [(f"v{r.number}", r.state, r.commit[:8], str(r.operation), local_time(r.created)) for r in found]
+    print_table(("RELEASE", "STATE", "COMMIT", "OPERATION", "CREATED"), rows)
+
+
+@command("releases:rollback")
+@click.argument("app")
+@click.argument("release", required=False)
+@click.option("--reason", default="", help="Why, for those who ask later.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as it is detached.")
+@json_option
+def rollback(session: Session, *, app: str, release: str | None, reason: str, no_wait: bool, as_json: bool) -> int:
+    """Go back to a release that is kept (vN), or to the one before. Nothing is rebuilt."""
+    with session.store() as store:
+        found = store.need_app(app)
+        plan, target = planning.rollback(session.home, store, found, _number(release))
+        number = _launch(session, store, plan, reason, dict(target.environment))
+        return follow_to_end(session, store, number, no_wait=no_wait, as_json=as_json)
+
+
+@command("deploy")
+@click.argument("app")
+@click.argument("commit", required=False)
+@click.option("--reason", default="", help="Why, for those who ask later.")
+@click.option("--no-wait", is_flag=True, help="Return as soon as it is detached.")
+@json_option
+def deploy(session: Session, *, app: str, commit: str | None, reason: str, no_wait: bool, as_json: bool) -> int:
+    """Deploy what the app's branch has, or COMMIT, without a push."""
+    with session.store() as store:
+        found = store.need_app(app)
+        plan = planning.deploy(session.home, store, found, _resolve(session, found, commit))
+        number = _launch(session, store, plan, reason, store.config(app))
+        return follow_to_end(session, store, number, no_wait=no_wait, as_json=as_json)
+
+
+def _launch(session: Session, store: Store, plan: Plan, reason: str, environment: dict[str, str]) -> int:
+    try:
+        number = launch.open_and_launch(
+            session.home,
+            store,
+            plan,
+            by=session.by,
+            door=session.door.kind,
+            reason=reason,
+            environment=environment,
+        )
+    except AppBusy as busy:
+        cancel = session.door.cancel_command(busy.operation)
+        raise UserError(*wording.busy(store.operation(busy.operation), cancel)) from None
+    for line in (
+        wording.deploying(plan.commit, plan.app, plan.release, number),
+        *wording.detached(session.door.cancel_command(number)),
+    ):
+        click.echo(f"{wording.PREFIX}{line}" if line else "", err=True)
+    return number
+
+
+def _resolve(session: Session, app: App, revision: str | None) -> str:
+    repository = session.home.repository(app.name)
+    found = objects.resolve(repository, revision or f"refs/heads/{app.branch}")
+    if found is None:
+        what = f"no commit {revision!a}" if revision else f"nothing on {app.branch} yet"
+        raise NotFound(f"{app.name} has {what}", "push it first")
+    return found
+
+
+def _number(text: str | None) -> int | None:
+    if text is None:
+        return None
+    digits = text.removeprefix("v")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 9:
+        raise UsageError(f"{text[:40]!a} is no release", "releases are named v1, v2 and so on")
+    return int(digits)
+
+
+COMMANDS = (releases, rollback, deploy)

@@ -1,0 +1,37 @@
+"""Takes an app away, in an order in which a second try finishes what a first one left."""
+
+from __future__ import annotations
+
+from safepoint.core.app import App
+from safepoint.drivers.haproxy import HAProxy
+from safepoint.drivers.supervisord import Supervisord
+from safepoint.engine.trees import remove_tree
+from safepoint.errors import UserError
+from safepoint.git import repositories
+from safepoint.state.paths import Home
+from safepoint.state.pidfile import Lock
+from safepoint.state.store import Store
+
+
+def destroy(home: Home, store: Store, app: App) -> None:
+    """Raises UserError while an operation runs on it. A stuck one is no hindrance: nothing of it is left."""
+    lock = Lock.take(home.pidfile(app.name))
+    if lock is None:
+        unfinished = store.unfinished(app.name)
+        number = f"operation {unfinished.id}" if unfinished else "another command"
+        raise UserError(f"{app.name} is busy with {number}", "wait for it or cancel it first")
+    try:
+        unfinished = store.unfinished(app.name)
+        if unfinished is not None and unfinished.ending is None:
+            raise UserError(f"operation {unfinished.id} of {app.name} was cut short", "run `recover` first")
+        router, runtime = HAProxy(home), Supervisord(home)
+        router.switch(app.name, None)
+        for release in store.releases(app.name):
+            if release.state != "pruned":
+                runtime.stop(app.name, release.number)
+                runtime.forget(app.name, release.number)
+        repositories.destroy(home, app.name)
+        remove_tree(home.app(app.name))
+        store.delete_app(app.name)
+    finally:
+        lock.close()

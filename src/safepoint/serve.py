@@ -1,0 +1,287 @@
+"""`safepoint serve`: everything that a fresh machine needs, in the foreground.
+
+It runs the ssh server itself. supervisord and HAProxy it starts detached, finds them again after a restart, and starts
+them anew when they die. Workers are nobody's children: it only watches them, to have a dead one's story finished.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+
+from safepoint import launch, logs
+from safepoint.control.client import Connection, NoAnswer
+from safepoint.core.app import App
+from safepoint.core.failures import StepError
+from safepoint.core.release import Release
+from safepoint.drivers.haproxy import HAProxy
+from safepoint.drivers.supervisord import Supervisord
+from safepoint.engine import ports_of_apps
+from safepoint.engine.environment import Identity, host_facts
+from safepoint.engine.groups import names, process_group, web_port
+from safepoint.errors import UserError
+from safepoint.git.hook_shims import install_hooks
+from safepoint.git.repositories import GitRepository
+from safepoint.ssh.server import SshServer
+from safepoint.state.paths import Home, short
+from safepoint.state.pidfile import Lock
+from safepoint.state.store import Store
+
+_FIRST_DELAY, _LAST_DELAY = 0.05, 60.0
+"""Seconds before a dead worker is recovered: doubled each time for an operation whose workers keep dying."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    address: str
+    ssh_port: int
+    http_port: int
+    keep_apps: bool
+
+
+def serve(home: Home, options: Options, announce: Callable[[str], None]) -> None:
+    """Returns after SIGTERM or SIGINT. Raises UserError where it cannot begin."""
+    with _stop_signals() as stop, ExitStack() as stack:
+        store = stack.enter_context(Store.create(home))
+        lock = Lock.take(home.serve_lock)
+        if lock is None:
+            raise UserError(f"another `safepoint serve` uses {home.root}", "stop it, or choose another home")
+        stack.callback(lock.close)
+        Server(home, store, options, stack).run(stop, announce)
+
+
+class Server:
+    def __init__(self, home: Home, store: Store, options: Options, stack: ExitStack) -> None:
+        self._home = home
+        self._store = store
+        self._options = options
+        self._stack = stack
+        self._log = logs.logger(home)
+        self._runtime = Supervisord(home)
+        self._router = HAProxy(home)
+        self._watched: dict[int, tuple[str, Connection]] = {}
+        self._due: dict[str, float] = {}
+        self._delays: dict[str, float] = {}
+        self._daemons: dict[int, str] = {}
+
+    def run(self, stop: int, announce: Callable[[str], None]) -> None:
+        home, options = self._home, self._options
+        install_hooks(home)
+        self._store.set_host_facts(host_facts(os.environ))
+        ssh = SshServer(home, options.address, options.ssh_port, self._note)
+        self._stack.callback(self._close)
+        inbox = self._stack.enter_context(_inbox(home))
+        ssh.start()
+        self._stack.callback(ssh.close)
+        if not options.keep_apps:
+            self._stack.callback(self._stop_daemons)
+        self._start_daemons()
+        for operation in self._store.running():
+            self._watch(operation.app)
+        self._sweep()
+        listening = self._router.listening()
+        http = listening[1] if listening else options.http_port
+        announce(
+            f"safepoint: ready; push to ssh://deploy@{options.address}:{ssh.port}/APP, see http://APP.localhost:{http}/"
+        )
+        self._log.info("ready", ssh=ssh.port, http=http)
+        self._loop(stop, inbox)
+        self._log.info("stopping", keep_apps=options.keep_apps)
+
+    def _loop(self, stop: int, inbox: socket.socket) -> None:
+        while True:
+            poll = select.poll()
+            for fd in (stop, inbox.fileno(), *self._watched, *self._daemons):
+                poll.register(fd, select.POLLIN)
+            timeout = None
+            if self._due:
+                timeout = max(0.0, min(self._due.values()) - time.monotonic()) * 1000 + 1
+            for fd, _ in poll.poll(timeout):
+                if fd == stop:
+                    return
+                if fd == inbox.fileno():
+                    self._read_inbox(inbox)
+                elif fd in self._watched:
+                    self._look_at(fd)
+                elif fd in self._daemons:
+                    self._revive(fd)
+            now = time.monotonic()
+            for app in [app for app, at in self._due.items() if at <= now]:
+                del self._due[app]
+                self._check(app)
+
+    # Workers: a connection to each one's control socket ends when the worker does.
+
+    def _watch(self, app: str) -> None:
+        try:
+            connection = Connection.to(self._home, app)
+        except NoAnswer:
+            self._due[app] = time.monotonic() + self._delays.get(app, _FIRST_DELAY)
+            return
+        self._watched[connection.fileno()] = (app, connection)
+
+    def _read_inbox(self, inbox: socket.socket) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                name = inbox.recv(256).decode(errors="replace")
+                if self._store.app(name) is not None:
+                    self._watch(name)
+
+    def _look_at(self, fd: int) -> None:
+        app, connection = self._watched[fd]
+        if connection.gone():
+            del self._watched[fd]
+            connection.close()
+            self._due[app] = time.monotonic() + self._delays.get(app, _FIRST_DELAY)
+
+    def _check(self, app: str) -> None:
+        """The app's worker is gone: either its operation has ended, or somebody has to finish it."""
+        unfinished = self._store.unfinished(app)
+        if unfinished is None or unfinished.ending is not None:
+            self._delays.pop(app, None)
+            return
+        self._delays[app] = min(_LAST_DELAY, 2 * self._delays.get(app, _FIRST_DELAY))
+        try:
+            recovered = launch.recover(self._home, self._store, app)
+        except Exception:
+            logs.defect(self._home, "recovery could not begin", app=app)
+            self._due[app] = time.monotonic() + self._delays[app]
+            return
+        if recovered:
+            self._log.warning("recovering", app=app, operation=unfinished.id)  # its launch is in our inbox
+        else:
+            self._watch(app)
+
+    def _note(self, event: str, /, **fields: object) -> None:
+        self._log.info(event, **fields)
+
+    # supervisord and HAProxy.
+
+    def _start_daemons(self) -> None:
+        supervisord = self._runtime.ensure_running()
+        haproxy = self._router.ensure_running(self._options.http_port, self._options.address)
+        for fd in self._daemons:
+            os.close(fd)
+        self._daemons = {os.pidfd_open(supervisord): "supervisord", os.pidfd_open(haproxy): "haproxy"}
+        self._restore()
+
+    def _revive(self, fd: int) -> None:
+        self._log.error("a daemon died", name=self._daemons[fd])
+        try:
+            self._start_daemons()
+        except (UserError, StepError, OSError):
+            logs.defect(self._home, "a daemon could not be started again")
+            time.sleep(1)  # its pidfd stays readable: the loop comes here again
+
+    def _restore(self) -> None:
+        """Have exactly the current releases run, besides what operations under way are starting or stopping."""
+        # In this order: what was loaded before we look at the journal belongs to something that the journal shows.
+        loaded = self._runtime.groups()
+        busy = {op.app: {op.plan.release, op.plan.previous_release} for op in self._store.running()}
+        wanted: set[tuple[str, int]] = set()
+        for app in self._store.apps():
+            release = self._store.current_release(app.name)
+            try:
+                if release is not None:
+                    wanted.add((app.name, release.number))
+                    if (app.name, release.number) not in loaded:
+                        self._start(app, release)
+                self._settle(app)
+            except (StepError, UserError) as error:
+                self._log.error("could not be restored", app=app.name, error=str(error))
+        for app_name, number in loaded - wanted:
+            if number not in busy.get(app_name, ()):
+                self._runtime.stop(app_name, number)
+
+    def _start(self, app: App, release: Release) -> None:
+        ports = dict(release.ports)
+        # After a reboot somebody else may have one of its ports.
+        taken = [name for name in names(release.processes) if not ports_of_apps.free(ports.get(name, 0))]
+        if taken:
+            ports |= ports_of_apps.choose(taken, self._store.ports_in_use())
+            self._store.set_ports(app.name, release.number, ports)
+        self._runtime.start(
+            process_group(
+                Identity(app.name, release.number, release.commit, self._home.release(app.name, release.number)),
+                processes=release.processes,
+                ports=ports,
+                host=self._store.host_facts(),
+                config=release.environment,
+                grace=release.settings.grace,
+            )
+        )
+
+    def _settle(self, app: App) -> None:
+        """The route and the branch are what the store says, whatever a crash left. Not while a worker lives."""
+        lock = Lock.take(self._home.pidfile(app.name))
+        if lock is None:
+            return
+        try:
+            release = self._store.current_release(app.name)
+            port = web_port(release.ports) if release else None
+            if self._router.route(app.name) != port:
+                self._router.switch(app.name, port)
+            repository = GitRepository(self._home.repository(app.name))
+            if release is not None and repository.branch(app.branch) != release.commit:
+                repository.move(app.branch, release.commit)
+        finally:
+            lock.close()
+
+    def _sweep(self) -> None:
+        for app in self._store.apps():
+            with suppress(StepError, UserError):
+                GitRepository(self._home.repository(app.name)).sweep()
+
+    def _stop_daemons(self) -> None:
+        self._router.shutdown()
+        self._runtime.shutdown()
+
+    def _close(self) -> None:
+        for _, connection in self._watched.values():
+            connection.close()
+        for fd in self._daemons:
+            os.close(fd)
+
+
+@contextmanager
+def _inbox(home: Home) -> Iterator[socket.socket]:
+    """Where launches name their app. A datagram each, so that nobody waits for us."""
+    home.serve_socket.unlink(missing_ok=True)  # a dead server's; the lock is ours
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as inbox:
+        inbox.setblocking(False)
+        address, directory = short(home.serve_socket)
+        try:
+            inbox.bind(address)
+        finally:
+            os.close(directory)
+        home.serve_socket.chmod(0o600)
+        try:
+            yield inbox
+        finally:
+            home.serve_socket.unlink(missing_ok=True)
+
+
+@contextmanager
+def _stop_signals() -> Iterator[int]:
+    """A descriptor that becomes readable with the first SIGTERM or SIGINT."""
+    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        with suppress(BlockingIOError):
+            os.write(write, b".")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    try:
+        yield read
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(read)
+        os.close(write)

@@ -1,0 +1,56 @@
+"""What all tests share: one served home a process of the test run, and apps of their own on it."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from deploying import DOORS, QUICK, App, Door, Site, site
+
+_numbers = itertools.count(1)
+_this_run = f"{os.getpid():x}"
+"""In the apps' names: what belongs to an app is looked for on the whole machine, where other tests may run."""
+
+
+@pytest.fixture(scope="session")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A served home with an sshd beside it. Tests share it, so each makes apps of its own and leaves it serving."""
+    with site(tmp_path_factory.mktemp("site"), doors=True) as running:
+        yield running
+
+
+@pytest.fixture
+def own_site(tmp_path: Path) -> Iterator[Site]:
+    """A served home for a test that stops it, kills it or looks at all of it."""
+    with site(tmp_path) as running:
+        yield running
+
+
+@pytest.fixture(params=DOORS)
+def door(request: pytest.FixtureRequest, shared_site: Site) -> Door:
+    """Each door of the shared site, as alice."""
+    return door_of(shared_site, request.param)
+
+
+def door_of(site: Site, name: str, person: str = "alice") -> Door:
+    return Door(name, site, site.place.directory / person)
+
+
+@pytest.fixture
+def make_app(shared_site: Site, tmp_path: Path) -> Callable[..., App]:
+    """Makes an app on the shared site: make_app(settings="...")."""
+
+    def make(settings: str = QUICK) -> App:
+        name = f"app{next(_numbers)}-{_this_run}"
+        return App.create(shared_site, name, tmp_path / name, settings)
+
+    return make
+
+
+@pytest.fixture
+def app(make_app: Callable[..., App]) -> App:
+    return make_app()
