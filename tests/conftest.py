@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from deploying import DOORS, QUICK, App, Door, Site, site
 
 _numbers = itertools.count(1)

@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssh.servers import DEADLINE, GIT_ENVIRONMENT, Place, git, openssh
+
 from safepoint.processes import containment
 from safepoint.state.paths import Home
 from safepoint.state.pidfile import Lock
 from safepoint.state.store import Store
-from ssh.servers import DEADLINE, GIT_ENVIRONMENT, Place, git, openssh
 
 SAFEPOINT = (sys.executable, "-m", "safepoint")
 

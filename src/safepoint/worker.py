@@ -61,7 +61,7 @@ class Worker:
         self._number = number
         self._latch, self._never, self._received = CancelLatch(), CancelLatch(), CancelLatch()
         handlers = {"cancel": self._cancel, "received": self._receive, "signal": self._signal}
-        self._control = ControlServer(listener, number, handlers, watch_signals=True)
+        self._control = ControlServer(listener, number, handlers, on_defect=self._on_defect, watch_signals=True)
         self._listener = listener
         self._output = OutputLog(home.output(number), self._control.grown)
         assert self._control.signals is not None

@@ -393,7 +393,9 @@ def test_a_crash_loop_is_counted_and_given_up(home: Home, runtime: Runtime) -> N
     """What crashes again and again is not started for ever, and its status says so."""
     runtime.start(group(home, "kill -KILL $$"))
     status = status_when(runtime, lambda status: "given up" in status.detail)
-    assert status == ProcessStatus("web.1", 0, False, 4, "was killed by SIGKILL; given up after 4 tries")
+    # 4, unless a busy machine took more than a second to start it: supervisord then begins to count anew.
+    assert (status.pid, status.running, status.restarts >= 4) == (0, False, True)
+    assert status.detail == f"was killed by SIGKILL; given up after {status.restarts} tries"
 
 
 def test_a_process_that_died_later_runs_again_and_it_shows(home: Home, runtime: Runtime, ear: Ear) -> None:

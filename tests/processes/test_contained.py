@@ -385,7 +385,8 @@ def test_nested_cgroups_go_too(contained: Bench) -> None:
     if contained.case.kind != "cgroup" or base is None:
         return  # nothing to nest in; the bench checks the rest
     own = base / containment.name(contained.home, "42.build")
-    nest = f"mkdir -p {own}/a/b {own}/c; setsid sleep 3600 & echo $! >{own}/a/b/cgroup.procs; echo $? ready; sleep 3600"
+    move = f"mkdir -p {own}/a/b {own}/c; setsid sleep 3600 & echo $! >{own}/a/b/cgroup.procs"
+    nest = f"{move}; echo $? ready; exec sleep 3600"  # exec: a shell that outlives its child says "Terminated"
     outcome = contained.run("sh", "-c", nest, latch_on="ready")
     assert outcome.output == "0 ready\n"
     assert not Path(own).exists()

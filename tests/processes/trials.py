@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import secrets
@@ -18,6 +19,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import safepoint
 from safepoint.processes import containment
 from safepoint.processes.contained import ContainedCommands
 from safepoint.state.paths import Home
@@ -71,8 +73,23 @@ def python_for_nobody() -> str | None:
 
 
 @cache
+def _worker_for_nobody() -> Path:
+    """The worker and the package in a place that everybody may enter: the clone may be in root's own directory."""
+    directory = Path(tempfile.mkdtemp(prefix="safepoint-nobody-"))
+    atexit.register(shutil.rmtree, directory)
+    directory.chmod(0o755)
+    worker = directory / "tests" / "processes" / WORKER.name
+    worker.parent.mkdir(parents=True)
+    shutil.copy(WORKER, worker)
+    package = Path(safepoint.__file__).parent
+    shutil.copytree(package, directory / "src" / "safepoint", ignore=shutil.ignore_patterns("__pycache__"))
+    subprocess.run(("chmod", "-R", "a+rX", directory), check=True)
+    return worker
+
+
+@cache
 def _possible_for_nobody(python: str, kind: str) -> bool:
-    launcher = Path(containment.__file__).with_name("launch.py")
+    launcher = _worker_for_nobody().parents[2] / "src" / "safepoint" / "processes" / "launch.py"
     trial = (*AS_NOBODY, python, "-I", "-S", str(launcher), "--try-pidns")
     return kind == "subreaper" or subprocess.run(trial, stderr=subprocess.DEVNULL).returncode == 0
 
@@ -121,8 +138,9 @@ class Bench:
         }  # fmt: skip
         file = self.directory / "request.json"
         file.write_text(json.dumps(request | options))
+        program = _worker_for_nobody() if self.case.prefix else WORKER
         worker = subprocess.Popen(
-            (*self.case.prefix, self.case.python, "-W", "error", "-X", "dev", str(WORKER), str(file)),
+            (*self.case.prefix, self.case.python, "-W", "error", "-X", "dev", str(program), str(file)),
             env={"PATH": os.environ["PATH"], containment.FORCED: self.case.kind, "SECRET_OF_THE_WORKER": "1"},
             stdout=subprocess.PIPE,
         )

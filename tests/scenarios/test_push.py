@@ -32,7 +32,7 @@ def refs(app: App) -> dict[str, str]:
 
 
 def test_push_deploys_and_the_branch_is_what_runs(app: App, door: Door) -> None:
-    """The banner gives the ID and the cancel command; the push ends with 0, the branch is there and what it says runs."""
+    """The banner gives the ID and the cancel command; the push ends with 0, and what the branch says runs."""
     commit = app.commit("one")
     said = app.push(door)
     number = app.site.operations(app.name)[0]["id"]
@@ -202,7 +202,7 @@ def test_a_tree_arrives_as_it_is(app: App, embedded: Door) -> None:
 
     release = os.fsencode(app.site.home.release(app.name, 1))
     assert {name: entry(os.path.join(release, name)) for name in files} == files  # noqa: PTH118  bytes
-    assert sum(len(names) for _, _, names in os.walk(release)) == len(files) + len(list(app.tree.glob("*")))
+    assert sum(len(names) for _, _, names in os.walk(release)) == len(files) + 4, "and what every App has"
 
 
 def entry(path: bytes) -> tuple[bytes, bytes]:
@@ -249,10 +249,10 @@ def test_push_options_are_allowed_and_mean_nothing(app: App, embedded: Door) -> 
 def test_hostile_names_of_refs(app: App, embedded: Door) -> None:
     """They are names. What would keep the deploy branch from being made is refused."""
     commit = app.commit("one")
-    for name in ("main/below", "main/a/b"):
+    for name in ("main/below", "main/a/b", "refs/heads/main"):
         said = app.push(embedded, f"main:refs/heads/{name}", status=1)
         assert f"Refused: a ref 'refs/heads/{name}' would be in the way of main; choose another name" in said
-    names = ["$(id)", "`id`;ls", "-rf", "MAIN", "caf\udce9", "refs/heads/main", "a" * 200]
+    names = ["$(id)", "`id`;ls", "-rf", "MAIN", "caf\udce9", "refs/heads/main2", "a" * 200]
     app.push(embedded, *(f"main:refs/heads/{name}" for name in names))
     assert {os.fsdecode(ref) for ref in refs_as_bytes(app)} == {f"refs/heads/{name}" for name in names}
     assert app.site.operations(app.name) == []

@@ -24,13 +24,20 @@ Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 class ControlServer:
     def __init__(
-        self, listener: socket.socket, operation: int, handlers: dict[str, Handler], *, watch_signals: bool = False
+        self,
+        listener: socket.socket,
+        operation: int,
+        handlers: dict[str, Handler],
+        *,
+        on_defect: Callable[[str], str],
+        watch_signals: bool = False,
     ) -> None:
         """`listener` is bound and listening already. `handlers`: by verb; `follow` is the server's own.
 
         With `watch_signals`, a SIGTERM that Python's wakeup descriptor reports is a request to cancel, handled as
-        {"verb": "signal"}.
+        {"verb": "signal"}. `on_defect` logs the exception that is being handled, and returns a clause for people.
         """
+        self._on_defect = on_defect
         self._listener = listener
         self._operation = operation
         self._handlers = handlers
@@ -111,6 +118,8 @@ class ControlServer:
             answer = self._handle(client, request)
         except BadFrame as error:
             answer = {"error": str(error)}
+        except Exception:  # the thread has to live on: whoever asks next may have more luck
+            answer = {"error": self._on_defect("the request could not be handled")}
         self._send(client, encode(answer))
 
     def _handle(self, client: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
@@ -142,7 +151,10 @@ class ControlServer:
     def _signalled(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._signal_read, 4096)
-        self._handlers["signal"]({})
+        try:
+            self._handlers["signal"]({})
+        except Exception:
+            self._on_defect("the signal could not be handled")
 
     def _drop(self, client: socket.socket) -> None:
         if client in self._clients:

@@ -14,7 +14,7 @@ from pathlib import Path
 from safepoint.core.failures import StepError
 from safepoint.core.names import shown
 from safepoint.core.refs import is_oid
-from safepoint.drivers.durable_tree import settle
+from safepoint.drivers import durable_tree
 from safepoint.drivers.interruptible import Latch, run
 from safepoint.git.commands import Finished, complaint, ended, git_argv, git_environment
 
@@ -44,8 +44,12 @@ _SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
+    def settle(self, directory: Path) -> None:
+        """Have the whole directory on the disk. Raises StepError."""
+        durable_tree.settle(directory)
+
     def export(self, repository: Path, commit: str, directory: Path, latch: Latch) -> None:
-        """Write the tree of `commit` into `directory`, which does not exist yet; durable when it returns.
+        """Write the tree of `commit` into `directory`, which does not exist yet.
 
         Files are 0644 or 0755. Raises StepError and Interrupted, and then leaves what it has written to the undo.
         """
@@ -77,7 +81,6 @@ class _Export:
         # that ignores it) it must not be overwritten.
         self._git("checkout-index", "--all")
         shutil.rmtree(private)
-        settle(self.directory)
 
     def _git(self, *arguments: str, names: Names | None = None) -> None:
         places = {"GIT_INDEX_FILE": str(self.directory / ".git" / "index"), "GIT_WORK_TREE": str(self.directory)}

@@ -56,6 +56,10 @@ class Commands(Protocol):
 
 
 class Source(Protocol):
+    def settle(self, directory: Path) -> None:
+        """Have all that was written below `directory` on the disk: no power cut leaves half of it. Raises OSError."""
+        ...
+
     def export(self, repository: Path, commit: str, directory: Path, latch: Latch) -> None:
         """Write the tree of `commit` into `directory`, which does not exist yet. Raises StepError, Interrupted."""
         ...
@@ -117,6 +121,10 @@ class Repository(Protocol):
 
     def sweep(self) -> None:
         """Remove what dead pushes left behind."""
+        ...
+
+    def pack(self) -> None:
+        """Tidy up, where many pushes have made it worth while."""
         ...
 
 

@@ -72,6 +72,7 @@ def do_build(ctx: Context, _data: Data) -> Warnings:
     for command in ctx.plan.build:
         left = deadline - time.monotonic()
         _run(ctx, "build", command, left=left, timeout=ctx.plan.settings.build.timeout, latch=ctx.latch)
+    ctx.source.settle(ctx.places.release)
     return ()
 
 
@@ -183,6 +184,8 @@ def do_retire(ctx: Context, _data: Data) -> Warnings:
 
 def do_prune(ctx: Context, _data: Data) -> Warnings:
     kept = 0
+    ctx.repository.sweep()
+    ctx.repository.pack()
     for release in ctx.releases.releases(ctx.plan.app):
         if release.state in ("current", "pruned"):
             kept += release.state == "current"

@@ -101,8 +101,8 @@ class Push:
 
     def own_operation(self) -> int | None:
         """The operation that this push has opened."""
-        unfinished = self.store.operations(self.app.name, limit=1)
-        return next((each.id for each in unfinished if each.plan.receiver == self.receiver), None)
+        latest = self.store.operations(self.app.name, limit=20)
+        return next((each.id for each in latest if each.plan.receiver == self.receiver), None)
 
     def _busy(self, number: int) -> tuple[str, str]:
         return wording.busy(self.store.operation(number), self.door.cancel_command(number))
@@ -175,7 +175,8 @@ def _tell_received(push: Push, number: int) -> bool:
 def _deploy_update(app: App, updates: tuple[RefUpdate, ...]) -> RefUpdate | None:
     ref = branch_ref(app.branch)
     for update in updates:
-        if collide(update.ref, ref) and not update.deletes:
+        # While there is no main, git takes refs/heads/refs/heads/main for it: the push would not reach the real one.
+        if (collide(update.ref, ref) or update.ref.endswith(f"/{ref}")) and not update.deletes:
             raise UserError(f"a ref {update.ref!a} would be in the way of {app.branch}", "choose another name")
     return next((update for update in updates if update.ref == ref), None)
 
