@@ -13,6 +13,7 @@ from typing import Self
 
 from deploying import APP, App, Site, Terminal, processes, wait_until
 
+from safepoint.core.operation import Operation
 from safepoint.state.store import Store
 
 STEPS = ("quarantine", "receive", "export", "build", "before_release", "start", "health", "watch")
@@ -23,7 +24,7 @@ FROM_OUTSIDE = ("quarantine", "receive", "start", "watch")
 
 _APP = """
 def gate(name):
-    return pathlib.Path(os.environ["GATES"], pathlib.Path("version").read_text() + "." + name)
+    return pathlib.Path(pathlib.Path("gates").read_text(), pathlib.Path("version").read_text() + "." + name)
 def stop(*_):
     if gate("stop").exists():
         gate("stop").read_bytes()
@@ -35,7 +36,7 @@ _APP = (
     .replace("\nclass ", f"{_APP}class ")
 )
 _HOLD = """
-gate="$GATES/$(cat version).$1"
+gate="$(cat gates)/$(cat version).$1"
 if [ -p "$gate" ]; then
     echo "held in $1"
     cat "$gate" || true
@@ -145,7 +146,7 @@ class Hold:
             case _:
                 self._gates[0].wait_held(push)
         number = push.operation()
-        wait_until(lambda: running_step(self._app.site, number) is not None, f"operation {number} has begun")
+        wait_until(lambda: step_of(self._app.site, number) is not None, f"operation {number} has begun")
 
     def let_go(self) -> None:
         """Let it go on. Idempotent."""
@@ -198,9 +199,15 @@ def holding(app: App, step: str, version: str) -> Iterator[Hold]:
         hold.let_go()
 
 
-def running_step(site: Site, number: int) -> str | None:
+def known(site: Site, number: int) -> Operation:
+    """What the journal says, without a command that says it."""
     with Store.open(site.home) as store:
-        running = store.operation(number).running
+        return store.operation(number)
+
+
+def step_of(site: Site, number: int) -> str | None:
+    """The name of the step that is under way."""
+    running = known(site, number).running
     return running.name if running else None
 
 
@@ -211,8 +218,7 @@ def gates(app: App) -> Path:
 def make_holdable(app: App, settings: str = SETTINGS) -> App:
     """Have the app come by the gates of its version in each step that runs its own code, and when it is stopped."""
     gates(app).mkdir(exist_ok=True)
-    app.site.run("config:set", app.name, f"GATES={gates(app)}")
-    app.write({"app.py": _APP, "hold": _HOLD, "safepoint.toml": settings})
+    app.write({"app.py": _APP, "hold": _HOLD, "gates": str(gates(app)), "safepoint.toml": settings})
     return app
 
 

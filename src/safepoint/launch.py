@@ -104,11 +104,8 @@ def _listen(home: Home, app: str) -> socket.socket:
     path.unlink(missing_ok=True)  # a dead worker's; the lock is ours
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        address, directory = short(path)
-        try:
+        with short(path) as address:
             listener.bind(address)
-        finally:
-            os.close(directory)
         path.chmod(0o600)
         listener.listen(128)
     except BaseException:
@@ -119,10 +116,7 @@ def _listen(home: Home, app: str) -> socket.socket:
 
 def _tell_serve(home: Home, app: str) -> None:
     """Name the app to a running `serve`, which then watches the worker. Nobody there: recovery comes later."""
-    address, directory = short(home.serve_socket)
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock, suppress(OSError):
-            sock.setblocking(False)
+    with short(home.serve_socket) as address, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        with suppress(OSError):
             sock.sendto(app.encode(), address)
-    finally:
-        os.close(directory)

@@ -256,11 +256,8 @@ def _inbox(home: Home) -> Iterator[socket.socket]:
     home.serve_socket.unlink(missing_ok=True)  # a dead server's; the lock is ours
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as inbox:
         inbox.setblocking(False)
-        address, directory = short(home.serve_socket)
-        try:
+        with short(home.serve_socket) as address:
             inbox.bind(address)
-        finally:
-            os.close(directory)
         home.serve_socket.chmod(0o600)
         try:
             yield inbox

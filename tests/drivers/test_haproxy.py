@@ -511,6 +511,7 @@ def test_a_killed_haproxy_comes_back_with_its_routes(running: HAProxy, app: Call
     running.switch("gone", 1)
     running.switch("gone", None)
     before, where = running.ensure_running(0), running.listening()
+    assert get(running, "blog", headers={"Connection": "close"}) == (200, "v1")  # one connection is in TIME_WAIT now
     _kill(before)
     assert running.listening() is None
     assert running.ensure_running(0) != before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import door_of
 from deploying import App, Door, world
-from holding import STEPS, holding, make_holdable
+from holding import STEPS, holding, known, make_holdable
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -25,10 +25,10 @@ def test_ctrl_c_ends_the_push_and_not_the_deploy(app: App, door: Door, step: str
         assert push.process.returncode != 0
         hold.let_go()
     followed = door.run("operation:follow", str(number), status=None)
-    ended = app.site.operation(number)
-    if ended["state"] == "failed" and step in ("quarantine", "receive"):
+    ended = known(app.site, number)
+    if ended.state == "failed" and step in ("quarantine", "receive"):
         assert followed.returncode == 1
-        assert ended["failure"] == "the push ended before everything had arrived"
+        assert ended.failure == "the push ended before everything had arrived"
         assert world(app) == before
         app.push(door)
     else:

@@ -13,10 +13,8 @@ from pathlib import Path
 import pytest
 from conftest import door_of
 from deploying import DOORS, App, Door, Site, Terminal, processes, wait_until, world
-from holding import SETTINGS, holding, make_holdable
+from holding import SETTINGS, holding, known, make_holdable, step_of
 from ssh.servers import kill, wait_dead
-
-from safepoint.state.store import Store
 
 CUTS = [
     ("client", "embedded"),
@@ -54,7 +52,7 @@ def test_a_deploy_outlives_its_push(app: App, what: str, door_name: str) -> None
         assert push.process.returncode != 0
         wait_dead(receiver)
         hold.let_go()
-    assert app.site.wait_ended(number)["state"] == "succeeded"
+    app.site.run("follow", str(number), status=0)
     assert app.site.branch(app.name) == commit
     assert app.site.get(app.name) == (200, "one")
     hooks = f"repositories/{app.name}.git"
@@ -63,8 +61,7 @@ def test_a_deploy_outlives_its_push(app: App, what: str, door_name: str) -> None
 
 def receiver_of(site: Site, number: int) -> int:
     """The pid of the push's git-receive-pack."""
-    with Store.open(site.home) as store:
-        receiver = store.operation(number).plan.receiver
+    receiver = known(site, number).plan.receiver
     assert receiver is not None
     return receiver.pid
 
@@ -107,7 +104,7 @@ def test_a_deploy_outlives_serve(own_site: Site, tmp_path: Path, step: str) -> N
         push.finish()
         assert push.process.returncode != 0
         hold.let_go()
-        assert own_site.wait_ended(number)["state"] == "succeeded"
+        own_site.run("follow", str(number), status=0)
         assert own_site.get(app.name) == (200, "two")
         assert own_site.branch(app.name) == commit
         before = world(app)
@@ -140,7 +137,7 @@ def test_a_serve_that_starts_in_a_deploy_leaves_it_alone(own_site: Site, tmp_pat
         own_site.end(signal.SIGKILL)
         own_site.start()
         assert own_site.get(app.name) == (200, "one")
-        assert own_site.operation(number)["step"] == "health"
+        assert step_of(own_site, number) == "health"
         hold.let_go()
         push.finish()
     assert push.process.returncode == 0
@@ -199,7 +196,7 @@ def test_ctrl_c_on_a_follower_stops_the_following_only(app: App, door: Door) -> 
             assert follower.process.returncode != 0
         following = f"operation:follow {number}"
         wait_until(lambda: not any(following in each for each in processes(app.site.home).values()), "it has gone")
-        assert app.site.operation(int(number))["step"] == "build"
+        assert step_of(app.site, int(number)) == "build"
         hold.let_go()
         push.finish()
     assert push.process.returncode == 0

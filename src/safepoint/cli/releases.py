@@ -95,9 +95,10 @@ def _launch(session: Session, store: Store, plan: Plan, reason: str, environment
 
 def _resolve(session: Session, app: App, revision: str | None) -> str:
     repository = session.home.repository(app.name)
-    found = objects.resolve(repository, revision or f"refs/heads/{app.branch}")
+    # An empty text is somebody's unset variable, and does not mean the branch.
+    found = objects.resolve(repository, f"refs/heads/{app.branch}" if revision is None else revision)
     if found is None:
-        what = f"no commit {revision!a}" if revision else f"nothing on {app.branch} yet"
+        what = f"nothing on {app.branch} yet" if revision is None else f"no commit {revision[:60]!a}"
         raise NotFound(f"{app.name} has {what}", "push it first")
     return found
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from contextlib import suppress
-from types import TracebackType
 from typing import Any, Self
 
 from safepoint.control.protocol import MAX_FRAME, BadFrame, decode, encode
@@ -33,11 +31,8 @@ class Connection:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(timeout)
-            address, directory = short(home.control_socket(app))
-            try:
+            with short(home.control_socket(app)) as address:
                 sock.connect(address)
-            finally:
-                os.close(directory)
         except OSError as error:
             sock.close()
             raise NoAnswer(refused=not isinstance(error, TimeoutError)) from None
@@ -84,7 +79,5 @@ class Connection:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

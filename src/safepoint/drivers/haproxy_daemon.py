@@ -247,8 +247,9 @@ def _listen(address: str, port: int, preferred: int = 0) -> socket.socket:
             pass
     listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     try:
-        if port:  # else what is in TIME_WAIT from the HAProxy before this one holds the port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Else what is in TIME_WAIT from the HAProxy before this one holds the port for a minute. That one's connections
+        # have to have allowed it, too: so it is set for any port, on which it has no other effect.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, port))
         listener.listen(1024)  # several sockets may be bound, only one of them may listen: a bind proves nothing
     except (OSError, OverflowError) as error:

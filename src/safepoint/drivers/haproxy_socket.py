@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from contextlib import closing
@@ -50,11 +49,8 @@ class StatsSocket:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(TIMEOUT)
-            name, directory = short(self.path)
-            try:
+            with short(self.path) as name:
                 connection.connect(name)
-            finally:
-                os.close(directory)
         except (FileNotFoundError, ConnectionRefusedError):
             connection.close()
             raise NotRunning("the router does not run; `safepoint serve` starts it") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import socket
 import xmlrpc.client
 from pathlib import Path
@@ -60,16 +59,14 @@ class Client:
 
 def connect(path: Path) -> socket.socket:
     """Raises ConnectionError or FileNotFoundError."""
-    name, directory = short(path)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         connection.settimeout(TIMEOUT)
-        connection.connect(name)
+        with short(path) as name:
+            connection.connect(name)
     except BaseException:
         connection.close()
         raise
-    finally:
-        os.close(directory)
     return connection
 
 

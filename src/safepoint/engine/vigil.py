@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from types import TracebackType
 from typing import Self
 
 from safepoint.core.failures import StepError
@@ -18,6 +17,8 @@ FIRST_INTERVAL = 0.05
 """An app that is up at once need not wait for a whole interval; the interval doubles up to the one that is set."""
 REQUEST_SECONDS = 5.0
 TAIL_LINES = 20
+DEATH_SECONDS = 0.1
+"""From the moment when a dying process answers no more to the one when it is dead."""
 
 
 class Vigil:
@@ -32,9 +33,7 @@ class Vigil:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for fd in self._pidfds.values():
             os.close(fd)
 
@@ -63,9 +62,15 @@ class Vigil:
         while time.monotonic() < end:
             self._all_alive()
             if self._port is not None and (problem := self._check(REQUEST_SECONDS)):
+                self._look_for_a_death()
                 raise self._unhealthy(f"v{self._ctx.plan.release} became unhealthy: {problem}")
             left = max(0.0, end - time.monotonic())
             self._ctx.pause(min(left, self._ctx.plan.settings.health.interval), self._pidfds.values())
+
+    def _look_for_a_death(self) -> None:
+        """Raises StepError: that a process died is a better reason than that it does not answer."""
+        if self._ctx.pause(DEATH_SECONDS, self._pidfds.values()):
+            self._all_alive()
 
     def _check(self, timeout: float) -> str:
         assert self._port is not None

@@ -70,7 +70,8 @@ class SshServer:
             self._listener = socket.create_server(self._address, family=family, backlog=128)
         except (OSError, OverflowError) as error:
             host, port = self._address
-            reason = getattr(error, "strerror", None) or str(error)
+            number = getattr(error, "errno", None) or 0  # its strerror says in brackets what the sentence says anyway
+            reason = os.strerror(number) if number > 0 else str(error)
             raise UserError(f"cannot listen for ssh on {host} port {port}: {reason}", "choose another port") from None
         self._listener.setblocking(False)
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,10 +85,11 @@ class Home:
             raise UserError(f"cannot use {self.root} as Safepoint's home: {error.strerror}") from None
 
 
-def short(path: Path) -> tuple[str, int]:
-    """A name for `path` that fits a Unix socket address (107 bytes, unix(7)), whatever its length.
-
-    Returns the name and a descriptor of its directory, which has to stay open while the name is used.
-    """
+@contextmanager
+def short(path: Path) -> Iterator[str]:
+    """A name for `path` that fits a Unix socket address (107 bytes, unix(7)), whatever its length; valid inside."""
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return f"/proc/self/fd/{directory}/{path.name}", directory
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)
