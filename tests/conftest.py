@@ -11,8 +11,6 @@ import pytest
 from deploying import DOORS, QUICK, App, Door, Site, site
 
 _numbers = itertools.count(1)
-_this_run = f"{os.getpid():x}"
-"""In the apps' names: what belongs to an app is looked for on the whole machine, where other tests may run."""
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +33,11 @@ def door(request: pytest.FixtureRequest, shared_site: Site) -> Door:
     return door_of(shared_site, request.param)
 
 
+def new_name() -> str:
+    """For an app: what belongs to one is looked for on the whole machine, where other tests and their apps may run."""
+    return f"app{next(_numbers)}-{os.getpid():x}"
+
+
 def door_of(site: Site, name: str, person: str = "alice") -> Door:
     return Door(name, site, site.place.directory / person)
 
@@ -44,7 +47,7 @@ def make_app(shared_site: Site, tmp_path: Path) -> Callable[..., App]:
     """Makes an app on the shared site: make_app(settings="...")."""
 
     def make(settings: str = QUICK) -> App:
-        name = f"app{next(_numbers)}-{_this_run}"
+        name = new_name()
         return App.create(shared_site, name, tmp_path / name, settings)
 
     return make

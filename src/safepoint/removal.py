@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
+
+from safepoint.core import events as e
 from safepoint.core.app import App
 from safepoint.drivers.haproxy import HAProxy
 from safepoint.drivers.supervisord import Supervisord
 from safepoint.engine.trees import remove_tree
 from safepoint.errors import UserError
 from safepoint.git import repositories
+from safepoint.state.journal import Journal
 from safepoint.state.paths import Home
 from safepoint.state.pidfile import Lock
 from safepoint.state.store import Store
 
 
 def destroy(home: Home, store: Store, app: App) -> None:
-    """Raises UserError while an operation runs on it. A stuck one is no hindrance: nothing of it is left."""
+    """Raises UserError while an operation runs on it. A stuck one is no hindrance: with the app it is settled."""
     lock = Lock.take(home.pidfile(app.name))
     if lock is None:
         unfinished = store.unfinished(app.name)
@@ -32,6 +36,8 @@ def destroy(home: Home, store: Store, app: App) -> None:
                 runtime.forget(app.name, release.number)
         repositories.destroy(home, app.name)
         remove_tree(home.app(app.name))
+        if unfinished is not None:
+            Journal(store, unfinished.id).record(e.AppRemoved(at=time.time()))
         store.delete_app(app.name)
     finally:
         lock.close()

@@ -74,7 +74,7 @@ def ended(how: Ending) -> e.Event:
 
 
 COMMITTED, DIED = e.Committed(at=7.0), e.WorkerDied(at=8.0)
-RECOVER = e.RecoveryRequested(at=8.0, by="carol")
+RECOVER, REMOVED = e.RecoveryRequested(at=8.0, by="carol"), e.AppRemoved(at=8.0)
 
 
 def after(*events: e.Event) -> Operation:
@@ -250,7 +250,7 @@ def test_nothing_is_next_while_something_runs_or_goes_back() -> None:
 EVERY = (
     *(make(step) for make in (started, done, failed, interrupted, undoing, undone, undo_failed)
       for step in ("build", "switch", "publish", "retire")),
-    COMMITTED, DIED, RECOVER, *(ended(how) for how in Ending),
+    COMMITTED, DIED, RECOVER, REMOVED, *(ended(how) for how in Ending),
 )  # fmt: skip
 
 
@@ -279,7 +279,8 @@ EVERY = (
         ((*READY, cancel(Verdict.NOW)), [undoing("switch"), DIED]),
         ((cancel(Verdict.NOW),), [ended(Ending.CANCELLED), DIED]),
         (UNDO_BROKEN, [ended(Ending.STUCK), DIED]),
-        (STUCK, [RECOVER]),
+        (STUCK, [RECOVER, REMOVED]),
+        ((*STUCK, REMOVED), []),
         ((*STUCK, RECOVER), [undoing("build"), DIED]),
         ((*BUILDING, DIED), [undoing("build"), DIED]),
         ((*PUBLISHING, DIED), [started("publish"), DIED]),

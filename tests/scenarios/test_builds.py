@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import door_of
+from conftest import door_of, new_name
 from deploying import APP, QUICK, App, Door, Site, site, world
 
 BACKEND = '''
@@ -125,23 +125,23 @@ def test_the_environment_of_pushed_code(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("SSH_AUTH_SOCK", "secret of the server")
     settings = f'{QUICK}[build]\ncommand = "{DUMP} build"\n[[before_release]]\ncommand = "{DUMP} before"\n'
     with site(tmp_path) as own:
-        app = App.create(own, "shop", tmp_path / "shop", settings)
-        own.run("config:set", "shop", "TOKEN=secret of the app", "PATH_INFO=x=y z")
+        app = App.create(own, new_name(), tmp_path / "work", settings)
+        own.run("config:set", app.name, "TOKEN=secret of the app", "PATH_INFO=x=y z")
         files = answering("json.dumps(dict(os.environ)).encode()", "json, os")
         files["Procfile"] = "web: exec python3 app.py\n"
         for number, door in enumerate(("embedded", "local"), 1):
             commit = app.commit(door, files)
             app.push(door_of(own, door), environment={"GIT_TRACE2": "0", "MY_TOKEN": "secret of the pusher"})
-            release = own.home.release("shop", number)
+            release = own.home.release(app.name, number)
             kinds = {name: json.loads((release / name).read_text()) for name in ("build", "before")}
-            kinds["web"] = json.loads(own.get("shop")[1])
+            kinds["web"] = json.loads(own.get(app.name)[1])
             for kind, environment in kinds.items():
                 assert environment["TOKEN"] == "secret of the app", kind
                 assert environment["PATH_INFO"] == "x=y z", kind
                 told = {name: value for name, value in environment.items() if name.startswith("SAFEPOINT_")}
                 told.pop("SAFEPOINT_SCOPE", None)  # by which what is left of it is found
                 assert told == {
-                    "SAFEPOINT_APP": "shop", "SAFEPOINT_RELEASE": f"v{number}", "SAFEPOINT_COMMIT": commit,
+                    "SAFEPOINT_APP": app.name, "SAFEPOINT_RELEASE": f"v{number}", "SAFEPOINT_COMMIT": commit,
                 }  # fmt: skip
                 assert environment["PWD"] == environment["HOME"] == str(release), kind
                 assert ("PORT" in environment) == (kind == "web")

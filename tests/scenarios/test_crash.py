@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import door_of
+from conftest import door_of, new_name
 from deploying import App, World, app_processes, site, world
 
 from safepoint.faults import VARIABLE
@@ -161,8 +161,8 @@ def unserved(tmp_path: Path) -> object:
     with site(tmp_path) as running:
         running.end()
         running.start("--keep-apps")
-        app = App.create(running, "shop", tmp_path / "shop", SETTINGS)
-        running.run("config:set", "shop", f"MIGRATIONS={tmp_path / 'migrations'}")
+        app = App.create(running, new_name(), tmp_path / "work", SETTINGS)
+        running.run("config:set", app.name, f"MIGRATIONS={tmp_path / 'migrations'}")
         app.commit("one")
         app.push(door_of(running, "local"))
         assert running.end() == 0
@@ -200,11 +200,11 @@ def test_everybody_finishes_what_a_dead_worker_left(unserved: App, recover: Call
     commit = unserved.commit("two")
     died = commit_record(DEPLOY[1:]) - 3  # the switch is done; a deploy by command has no receive
     _store(unserved, commit)
-    unserved.site.run("deploy", "shop", commit, "--no-wait", by=crash(died))
+    unserved.site.run("deploy", unserved.name, commit, "--no-wait", by=crash(died))
     _wait_dead_worker(unserved)
-    assert unserved.site.operations("shop")[0]["state"] == "running"
+    assert unserved.site.operations(unserved.name)[0]["state"] == "running"
     recover(unserved)
-    ended = unserved.site.operations("shop")[0]
+    ended = unserved.site.operations(unserved.name)[0]
     assert ended["state"] == ("cancelled" if recover is _by_cancel else "failed")
     assert world(unserved) == before
 
@@ -213,15 +213,15 @@ def test_the_next_push_finishes_what_a_dead_worker_left(unserved: App) -> None:
     """It has the dead deploy undone first, says so, and then deploys."""
     first = unserved.commit("two")
     _store(unserved, first)
-    unserved.site.run("deploy", "shop", first, "--no-wait", by=crash(9))
+    unserved.site.run("deploy", unserved.name, first, "--no-wait", by=crash(9))
     _wait_dead_worker(unserved)
     commit = unserved.commit("three")
     said = unserved.push(door_of(unserved.site, "local"))
-    dead = unserved.site.operations("shop")[1]
+    dead = unserved.site.operations(unserved.name)[1]
     assert f"Finishing operation {dead['id']}, whose process died..." in said
     assert dead["state"] == "failed"
-    assert unserved.site.get("shop") == (200, "three")
-    assert unserved.site.branch("shop") == commit
+    assert unserved.site.get(unserved.name) == (200, "three")
+    assert unserved.site.branch(unserved.name) == commit
 
 
 def _store(app: App, commit: str) -> None:

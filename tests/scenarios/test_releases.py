@@ -226,6 +226,21 @@ def test_taking_an_app_away(app: App, local: Door) -> None:
     assert site.get(app.name) == (200, "two")
 
 
+def test_an_app_that_is_stuck_can_be_taken_away(make_app: Callable[..., App], local: Door) -> None:
+    """With it goes what locked it: its name is free for another app."""
+    broken = '[[before_release]]\ncommand = "true"\nundo = "exit 5"\n[[before_release]]\ncommand = "exit 6"\n'
+    app = make_app(QUICK + broken)
+    app.commit("one")
+    assert "is stuck: undoing before_release.1 failed: `exit 5` exited with status 5" in app.push(local, status=1)
+    (stuck,) = app.site.operations(app.name)
+    app.site.run("apps:destroy", app.name, "--yes")
+    assert app.site.operation(stuck["id"])["state"] == "failed"
+    app.site.run("apps:create", app.name)
+    app.commit("two", {"safepoint.toml": QUICK})
+    assert "now runs v1" in app.push(local)
+    assert f"operation {stuck['id']} is not stuck" in app.site.run("recover", str(stuck["id"]), status=1).stderr
+
+
 def traces(app: App) -> Iterator[str]:
     """What in the home still has the app's name."""
     root = app.site.home.root

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import click
 
 from safepoint import launch
+from safepoint.core import wording
 from safepoint.core.doors import HOME_VARIABLE, Door
 from safepoint.people import who
 from safepoint.state.paths import Home
@@ -68,6 +69,14 @@ home_option: Callable[[Callable[..., Any]], Callable[..., Any]] = click.option(
 )
 
 json_option = click.option("--json", "as_json", is_flag=True, help="For scripts.")
+
+
+def _one_line(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
+    """It ends on other people's terminals, and an argument that is not UTF-8 could not be journalled."""
+    return " ".join(wording.printable(value).split())[:500]
+
+
+reason_option = click.option("--reason", default="", callback=_one_line, help="Why, for those who ask later.")
 
 
 def _with_session(function: Callable[..., Any]) -> Callable[..., Any]:

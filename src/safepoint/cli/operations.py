@@ -10,7 +10,7 @@ from collections.abc import Callable
 import click
 
 from safepoint import launch
-from safepoint.cli.common import Session, command, json_option, print_json, print_table
+from safepoint.cli.common import Session, command, json_option, print_json, print_table, reason_option
 from safepoint.cli.views import as_json as view
 from safepoint.cli.views import lines, local_time
 from safepoint.control.cancel import request_cancel
@@ -114,7 +114,7 @@ def follow(session: Session, operation_id: int, as_json: bool) -> int:
 
 @command("operation:cancel")
 @_id
-@click.option("--reason", default="", help="Why, for those who ask later.")
+@reason_option
 @click.option("--dry-run", is_flag=True, help="Say what a cancel would do now, and do nothing.")
 @click.option("--no-wait", is_flag=True, help="Return with the verdict; do not wait for the end.")
 @click.option("--force", is_flag=True, help="Skip the grace period; kill a deploy process that does not answer.")
@@ -133,7 +133,6 @@ def cancel(
 
     Exit status: 0 cancelled and restored, 3 too late or already ended, 4 stuck, 5 not permitted, 6 no such operation.
     """
-    reason = " ".join(reason.split())[:500]
     with session.store() as store:
         if dry_run:
             return _forecast(store.operation(operation_id), as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from safepoint import launch, planning
-from safepoint.cli.common import Session, command, json_option, print_json, print_table
+from safepoint.cli.common import Session, command, json_option, print_json, print_table, reason_option
 from safepoint.cli.operations import follow_to_end
 from safepoint.cli.views import local_time, time_text
 from safepoint.core import wording
@@ -44,7 +44,7 @@ def releases(session: Session, app: str, as_json: bool) -> None:
 @command("releases:rollback")
 @click.argument("app")
 @click.argument("release", required=False)
-@click.option("--reason", default="", help="Why, for those who ask later.")
+@reason_option
 @click.option("--no-wait", is_flag=True, help="Return as soon as it is detached.")
 @json_option
 def rollback(session: Session, *, app: str, release: str | None, reason: str, no_wait: bool, as_json: bool) -> int:
@@ -59,7 +59,7 @@ def rollback(session: Session, *, app: str, release: str | None, reason: str, no
 @command("deploy")
 @click.argument("app")
 @click.argument("commit", required=False)
-@click.option("--reason", default="", help="Why, for those who ask later.")
+@reason_option
 @click.option("--no-wait", is_flag=True, help="Return as soon as it is detached.")
 @json_option
 def deploy(session: Session, *, app: str, commit: str | None, reason: str, no_wait: bool, as_json: bool) -> int:

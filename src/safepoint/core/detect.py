@@ -40,7 +40,8 @@ def shape(names: Set[str], texts: Mapping[str, str | None], python: str) -> AppS
         config = Settings(config.build, (*config.before_release, command), config.health, config.watch, config.grace)
     processes = processes or _default_processes(names, package, python)
     if not processes:
-        raise UsageError("the app does not say what to run", "add a Procfile with a line such as `web: python app.py`")
+        example = "python app.py" if package is None else "node server.js"
+        raise UsageError("the app does not say what to run", f"add a Procfile with a line such as `web: {example}`")
     build = (config.build.command,) if config.build.command else _default_build(names, package, python)
     return AppShape(config, processes, build)
 
@@ -48,6 +49,9 @@ def shape(names: Set[str], texts: Mapping[str, str | None], python: str) -> AppS
 def _default_processes(names: Set[str], package: Mapping[str, object] | None, python: str) -> dict[str, str]:
     if package is not None and "start" in _scripts(package):
         return {WEB: "npm start"}
+    if package is not None and "build" in _scripts(package):
+        # The site is what will be built (Vite's is in dist/): its sources as they are would look like a success.
+        return {}
     folder = "public" if "public" in names else "." if "index.html" in names else None
     if folder is None:
         return {}

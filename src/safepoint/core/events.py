@@ -124,6 +124,13 @@ class RecoveryRequested(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AppRemoved(Event):
+    """The app of a stuck operation was removed: nothing is left to be undone, and its name is free again."""
+
+    type = "app removed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended(Event):
     type = "ended"
     ending: Ending
@@ -133,7 +140,7 @@ _TYPES: dict[str, type[Event]] = {
     each.type: each
     for each in (
         StepStarted, StepDone, StepFailed, StepInterrupted, CancelRequested, Committed,
-        UndoStarted, UndoDone, UndoFailed, WorkerDied, RecoveryRequested, Ended,
+        UndoStarted, UndoDone, UndoFailed, WorkerDied, RecoveryRequested, AppRemoved, Ended,
     )
 }  # fmt: skip
 

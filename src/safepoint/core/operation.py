@@ -126,7 +126,8 @@ def replay(header: Header, plan: Plan, events: Iterable[e.Event]) -> Operation:
 
 def apply(operation: Operation, event: e.Event) -> Operation:
     """The operation after `event`. Raises IllegalEvent where the event cannot happen."""
-    if operation.ending is not None and not isinstance(event, e.CancelRequested | e.RecoveryRequested):
+    late = e.CancelRequested | e.RecoveryRequested | e.AppRemoved
+    if operation.ending is not None and not isinstance(event, late):
         raise _illegal(operation, event)
     return replace(_apply(operation, event), length=operation.length + 1)
 
@@ -171,6 +172,9 @@ def _apply(op: Operation, event: e.Event) -> Operation:  # noqa: PLR0912  a tabl
         case e.RecoveryRequested():
             _require(op.ending is e.Ending.STUCK, op, event)
             return replace(_retry_undo(op), ending=None, ended=None)
+        case e.AppRemoved():
+            _require(op.ending is e.Ending.STUCK, op, event)
+            return replace(op, ending=_restored(op))
         case e.Ended():
             _require(event.ending is ending(op), op, event)
             return replace(op, ending=event.ending, ended=event.at)
@@ -219,10 +223,14 @@ def ending(op: Operation) -> e.Ending | None:
             return e.Ending.STUCK
         if next_undo(op) is not None:
             return None
-        return e.Ending.CANCELLED if op.cancel is not None else e.Ending.FAILED
+        return _restored(op)
     if op.committed is not None and _next_step(op) is None:
         return e.Ending.SUCCEEDED
     return None
+
+
+def _restored(op: Operation) -> e.Ending:
+    return e.Ending.CANCELLED if op.cancel is not None else e.Ending.FAILED
 
 
 def _undoable(op: Operation) -> tuple[StepRecord, ...]:

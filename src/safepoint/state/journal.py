@@ -75,7 +75,8 @@ class Journal:
 
     def _write(self, db: sqlite3.Connection, event: e.Event) -> None:
         after = apply(self.operation, event)
-        text = json.dumps(e.to_json(event), ensure_ascii=False, separators=(",", ":"))
+        # ASCII: a reason may quote a file's name that is not UTF-8, and SQLite takes nothing else.
+        text = json.dumps(e.to_json(event), separators=(",", ":"))
         db.execute("INSERT INTO events VALUES (?, ?, ?)", (after.id, after.length, text))
         if isinstance(event, e.Committed):
             _make_current(db, after)
