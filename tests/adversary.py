@@ -206,6 +206,8 @@ class Model:
             yield "a person asks for recovery", lambda: self._append(state, asked)
             # The worker that is started for it may also be one that writes WorkerDied first.
             yield "a person asks for recovery later", lambda: self._append(state._replace(alive=False), asked)
+            nothing = state._replace(world=(ABSENT,) * len(state.world))
+            yield "the app is removed", lambda: self._append(nothing, e.AppRemoved(at=_at(op)))
 
     def _act(self, state: State, name: str, by: int) -> State:
         number = self._index[name]

@@ -43,7 +43,7 @@ def pid_of(app: App, number: int) -> int:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_cancel_leaves_the_world_as_it_was(app: App, door: Door, step: str) -> None:
-    """In every step; both terminals say so, and the same commit can be pushed. For one door each, a first deploy too."""
+    """In every step; both terminals say so, and the same commit can be pushed. Over one door, a first deploy too."""
     rounds = [("two", 2, "still runs v1")]
     if DOORS.index(door.name) == STEPS.index(step) % len(DOORS):
         rounds.insert(0, ("one", 1, "has no release, as before"))
@@ -363,7 +363,7 @@ def test_a_second_cancel_joins_the_first(app: App) -> None:
     ):
         hold.reached(push)
         number = str(push.operation())
-        first = alice.run("operation:cancel", number, "--no-wait", "--reason", "wrong\x1b[m \udcff branch")
+        first = alice.run("operation:cancel", number, "--no-wait", "--reason", "wrong\x1b[m   branch")
         undoing.wait_held(push)
         now = app.site.operation(int(number))
         forecast = bob.run("operation:cancel", number, "--dry-run").stdout
@@ -376,9 +376,8 @@ def test_a_second_cancel_joins_the_first(app: App) -> None:
     closing = f"operation {number} cancelled by alice (wrong [m branch); {app.name} still runs v1"
     assert first.stdout == f"Cancelling operation {number} now: health is interrupted\n"
     assert (now["state"], now["step"]) == ("undoing", "before_release.1")
-    assert {"by": "alice", "reason": "wrong [m branch", "verdict": "now", "force": False}.items() <= now[
-        "cancel"
-    ].items()
+    asked = {"by": "alice", "reason": "wrong [m branch", "verdict": "now", "force": False}
+    assert asked.items() <= now["cancel"].items()
     assert forecast.startswith(f"Operation {number} is already cancelling, as alice asked\n")
     assert f"{app.name} is busy: operation {number} is undoing (undoing before_release.1)" in refused
     assert second.process.returncode == 0
@@ -510,7 +509,7 @@ def test_an_undo_that_fails_ends_as_stuck(app: App, tmp_path: Path) -> None:
     assert app.site.get(app.name) == (200, "one")
     door.run("recover", number, status=4)
     mended.touch()
-    door.run("recover", number, status=3)
+    assert f"cancelled by {door.person}; {app.name} still runs v1\n" in door.run("recover", number, status=3).stdout
     assert world(app) == before
     app.push(door)
     assert app.site.get(app.name) == (200, "two")
@@ -519,6 +518,7 @@ def test_an_undo_that_fails_ends_as_stuck(app: App, tmp_path: Path) -> None:
 def test_wrong_words(shared_site: Site, door: Door) -> None:
     """No such operation is 6, a wrong use is 2, over every door; each says so in a sentence."""
     assert "there is no operation 999999" in door.run("operation:cancel", "999999", status=6).stderr
+    assert "not UTF-8" in door.run("operation:cancel", "1", "--reason", "\udcff", status=2).stderr
     for words in (("operation:cancel",), ("follow", "forty-two"), ("cancel", "1", "--perhaps")):
         said = door.run(*words, status=2)
         assert said.stdout == ""

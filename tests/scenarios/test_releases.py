@@ -134,6 +134,23 @@ def test_deploying_without_a_push(app: App, local: Door) -> None:
         assert (refused.returncode, "Traceback" in refused.stderr) == (1, False), (hostile, refused)
 
 
+def test_ctrl_c_leaves_a_deploy_by_command_alone(app: App, local: Door) -> None:
+    """As with a push: what was started goes on in the background."""
+    make_holdable(app)
+    app.commit("one")
+    app.push(local, "main:topic")
+    with holding(app, "build", "one") as hold, local.running("deploy", app.name, "topic") as deploy:
+        number = deploy.operation()
+        hold.reached(deploy)
+        deploy.interrupt()
+        said = deploy.finish()
+        assert (deploy.process.returncode, "Traceback" in said) == (130, False)
+        assert app.site.operation(number)["state"] == "running"
+        hold.let_go()
+    assert app.site.wait_ended(number)["state"] == "succeeded"
+    assert app.site.get(app.name) == (200, "one")
+
+
 def test_configuration_is_part_of_the_next_release(make_app: Callable[..., App], local: Door) -> None:
     """It comes and goes with the release, also in a rollback; its values are in no log and in nobody's sight."""
     app = make_app(QUICK + '[build]\ncommand = "printf %s \\"$COLOUR\\" > colour"\n')
@@ -167,28 +184,6 @@ def test_configuration_is_part_of_the_next_release(make_app: Callable[..., App],
     for wrong in ("COLOUR", f"1={secret}", f"PORT={secret}", f"SAFEPOINT_HOME={secret}", f"A B={secret}"):
         refused = site.run("config:set", app.name, wrong, status=2).stderr
         assert secret not in refused
-
-
-def test_an_operation_as_it_is_shown(app: App, local: Door) -> None:
-    """`show` and `list` have what the journal has: who, what, why, and the time of each step."""
-    commit = app.commit("one")
-    app.push(local)
-    listed = app.site.operations(app.name)
-    shown = app.site.operation(listed[0]["id"])
-    assert listed == [shown]
-    assert (shown["app"], shown["kind"], shown["commit"]) == (app.name, "deploy", commit)
-    assert (shown["by"], shown["state"], shown["step"], shown["pid"]) == (local.person, "succeeded", None, None)
-    assert [each["name"] for each in shown["steps"]] == [
-        "receive", "export", "build", "start", "health", "switch", "watch", "publish", "retire", "prune",
-    ]  # fmt: skip
-    assert {each["state"] for each in shown["steps"]} == {"done"}
-    assert all(each["started"] <= each["ended"] for each in shown["steps"])
-    text = app.site.run("operation:show", str(shown["id"])).stdout
-    assert text.startswith(f"operation {shown['id']}: deploy of {app.name} v1 ({commit[:8]})\n")
-    assert f"\nby        {local.person} (local), " in text
-    table = app.site.run("operation:list", "--app", app.name).stdout
-    assert table.splitlines()[1].split()[:5] == [str(shown["id"]), app.name, "deploy", "v1", "succeeded"]
-    assert app.site.run("operation:logs", str(shown["id"])).stdout.endswith(f"{shown['summary']}\n")
 
 
 def test_taking_an_app_away(app: App, local: Door) -> None:

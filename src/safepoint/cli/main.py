@@ -10,7 +10,7 @@ from safepoint import __version__, logs
 from safepoint.cli import apps, config, keys, operations, releases, server
 from safepoint.cli.common import Session, home_option
 from safepoint.control.follow import ReaderGone
-from safepoint.errors import UserError
+from safepoint.errors import UsageError, UserError
 
 
 class _Commands(click.Group):
@@ -46,6 +46,7 @@ def run(arguments: list[str]) -> int:
     """Returns the exit status. Whatever happens, a person reads a sentence and no traceback."""
     session = Session()
     try:
+        _check_text(arguments)
         result = safepoint.main(arguments, prog_name="safepoint", standalone_mode=False, obj=session)
     except click.exceptions.Exit as done:
         return done.exit_code
@@ -65,6 +66,14 @@ def run(arguments: list[str]) -> int:
         click.echo("safepoint: " + logs.defect(session.home, "the command failed"), err=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _check_text(arguments: list[str]) -> None:
+    """Raises UsageError. Bytes that are not UTF-8 come as surrogates, and neither SQLite nor a terminal takes those."""
+    try:
+        "".join(arguments).encode()
+    except UnicodeEncodeError:
+        raise UsageError("the words of that command are not UTF-8 text") from None
 
 
 if __name__ == "__main__":

@@ -6,12 +6,15 @@ Pushed code writes here, and the text ends on people's terminals: control charac
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from safepoint.core.wording import PREFIX, printable
 
 _KEPT = b"\n\t"
+_C1 = re.compile(rb"\xc2[\x80-\x9f]")
+"""U+0080 to U+009F in UTF-8: some terminals obey these as they do escape sequences."""
 _REMOVED = bytes(c for c in (*range(32), 127) if c not in _KEPT and c != 0x0D)
 
 
@@ -19,6 +22,8 @@ class OutputLog:
     def __init__(self, path: Path, on_growth: Callable[[], None] = lambda: None) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._on_growth = on_growth
+        self._half = b""
+        """The first byte of a character that may turn out to be one of _C1."""
         size = os.fstat(self._fd).st_size
         self._line_open = size > 0 and os.pread(self._fd, 1, size - 1) != b"\n"
 
@@ -28,8 +33,12 @@ class OutputLog:
         self._append(f"{start}{PREFIX}{printable(line)}\n".encode())
 
     def write(self, chunk: bytes) -> None:
-        """Output of pushed code, as it comes."""
-        self._append(neutral(chunk))
+        """Output of pushed code, as it comes: without anything that a terminal would obey."""
+        text = self._half + _without_controls(chunk)
+        whole = text.removesuffix(b"\xc2")
+        self._half = text[len(whole) :]
+        # Replaced, not taken out: what was around one may make up the next.
+        self._append(_C1.sub(b"?", whole))
 
     def close(self) -> None:
         os.fsync(self._fd)
@@ -45,12 +54,7 @@ class OutputLog:
         self._on_growth()
 
 
-def neutral(chunk: bytes) -> bytes:
-    """Without anything that a terminal would obey; a carriage return becomes a line's end."""
+def _without_controls(chunk: bytes) -> bytes:
+    """A carriage return becomes a line's end."""
     text = chunk.translate(None, _REMOVED)
-    if b"\r" in text:
-        text = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    if b"\xc2" in text:  # U+0080 to U+009F in UTF-8: some terminals obey these too
-        for code in range(0x80, 0xA0):
-            text = text.replace(bytes((0xC2, code)), b"")
-    return text
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text

@@ -6,6 +6,7 @@ Write-ahead log with synchronous=FULL: what a transaction has returned from is o
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
@@ -44,12 +45,13 @@ class Store:
     def create(cls, home: Home) -> Self:
         """Open the store, and make the home and the database where they are not there yet."""
         home.create()
+        _is_ours(home)
         return cls._open(home)
 
     @classmethod
     def open(cls, home: Home) -> Self:
-        """Raises NotFound where there is no Safepoint home."""
-        if not home.database.exists():
+        """Raises NotFound where there is no Safepoint home, UserError where it is another user's."""
+        if not _is_ours(home):
             raise NotFound(
                 f"{home.root} is not a Safepoint home",
                 "set SAFEPOINT_HOME or --home, or make one with `safepoint serve` or `safepoint apps:create`",
@@ -316,6 +318,23 @@ class Store:
                 environment,
             ) in self._db.execute(query, values)
         ]
+
+
+def _is_ours(home: Home) -> bool:
+    """Whether it is a home, if it is nobody else's. Raises UserError.
+
+    root could go on in a home of another user: that user's server cannot use what root makes there, and a worker that
+    root starts, to recover a deploy say, would run pushed code as root.
+    """
+    try:
+        ours = home.database.stat().st_uid == os.geteuid()
+    except PermissionError:  # only its owner can enter
+        ours = False
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not ours:
+        raise UserError(f"{home.root} belongs to another user", "run this as the user that runs `safepoint serve`")
+    return True
 
 
 def _dump(value: Any) -> str:
