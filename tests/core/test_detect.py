@@ -90,3 +90,9 @@ def test_what_cannot_be_deployed_is_said(texts: dict[str, str], names: tuple[str
     with pytest.raises(UsageError) as refused:
         of(*names, **texts)
     assert str(refused.value).startswith(complaint)
+
+
+def test_an_npm_build_without_a_start_is_not_served_as_a_folder() -> None:
+    """Its `public/` is what the build takes in, not what it makes: a listing of that would be no deploy."""
+    with pytest.raises(UsageError, match="does not say what to run"):
+        of("public", "index.html", json=package(build="vite build"))

@@ -226,7 +226,7 @@ def _run(ctx: Context, step: str, command: str, *, left: float, timeout: float, 
     ctx.places.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     job = Command(
         scope=_scope(ctx, step),
-        argv=("/bin/sh", "-c", command),
+        argv=("/bin/sh", "-e", "-c", command),  # of several lines, the first that fails is the end
         directory=ctx.places.release,
         environment=for_commands(
             _identity(ctx), ctx.host, ctx.environment, cache=ctx.places.cache, scratch=ctx.places.scratch

@@ -115,7 +115,7 @@ def pre_receive(push: Push) -> int:
     update = _deploy_update(push.app, updates)
     if update is None:
         if not all(each.deletes for each in updates):
-            say(f"Stored; only {push.app.branch} is deployed")
+            say(f"Stored; only {push.app.branch} is deployed: push BRANCH:{push.app.branch} to deploy another")
         return 0
     try:
         push.finish_dead()
