@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_FREEZING = 0.1
+"""Seconds that processes have to be frozen before they are signalled all the same: one may be deep in the kernel."""
+
 
 def populated(cgroup: Path) -> bool:
     """Whether a live process is in it or beneath; a zombie is not (cgroups(7)). False where there is no cgroup."""
@@ -34,6 +37,35 @@ def members(cgroup: Path) -> set[int]:
 
 def terminate(cgroup: Path) -> bool:
     """SIGTERM every process in it; whether there was one."""
+    with _frozen(cgroup):
+        return _terminate(cgroup)
+
+
+@contextmanager
+def _frozen(cgroup: Path) -> Iterator[None]:
+    """Nothing in it runs meanwhile, so that all get the signal at one moment.
+
+    Without it, of `migrate && restart` the first could be dead and the second begun before the shell got its own. What
+    is killed here leaves it frozen, and cgroup.kill ends the frozen too (cgroups(7)).
+    """
+    freeze = cgroup / "cgroup.freeze"
+    try:
+        freeze.write_text("1")
+    except OSError:  # it is gone
+        yield
+        return
+    try:
+        deadline = time.monotonic() + _FREEZING
+        with suppress(OSError):
+            while "frozen 1" not in (cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
+                time.sleep(0.001)
+        yield
+    finally:
+        with suppress(OSError):
+            freeze.write_text("0")
+
+
+def _terminate(cgroup: Path) -> bool:
     descriptors: dict[int, int] = {}
     try:
         for pid in members(cgroup):
