@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from types import FrameType
 
 from safepoint import launch, logs
 from safepoint.control.client import Connection, NoAnswer
@@ -29,6 +28,7 @@ from safepoint.engine.groups import names, process_group, web_port
 from safepoint.errors import UserError
 from safepoint.git.hook_shims import install_hooks
 from safepoint.git.repositories import GitRepository
+from safepoint.signals import readable_on
 from safepoint.ssh.server import SshServer
 from safepoint.state.paths import Home, short
 from safepoint.state.pidfile import Lock
@@ -48,7 +48,7 @@ class Options:
 
 def serve(home: Home, options: Options, announce: Callable[[str], None]) -> None:
     """Returns after SIGTERM or SIGINT. Raises UserError where it cannot begin."""
-    with _stop_signals() as stop, ExitStack() as stack:
+    with readable_on(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as stop, ExitStack() as stack:
         store = stack.enter_context(Store.create(home))
         lock = Lock.take(home.serve_lock)
         if lock is None:
@@ -263,22 +263,3 @@ def _inbox(home: Home) -> Iterator[socket.socket]:
             yield inbox
         finally:
             home.serve_socket.unlink(missing_ok=True)
-
-
-@contextmanager
-def _stop_signals() -> Iterator[int]:
-    """A descriptor that becomes readable with the first SIGTERM or SIGINT."""
-    read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        with suppress(BlockingIOError):
-            os.write(write, b".")
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield read
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(read)
-        os.close(write)

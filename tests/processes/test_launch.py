@@ -115,6 +115,15 @@ def test_end_within_a_grace(app: Bench) -> None:
         assert process.wait(DEADLINE) == -signal.SIGTERM
 
 
+def test_terminated_while_it_forks(app: Bench) -> None:
+    """SIGTERM reaches those too that are forked while it is being sent."""
+    forks = "echo ready; i=0; while [ $i -lt 300 ]; do sleep 3600 & i=$((i+1)); done; wait"
+    with _started(_argv(app, "sh", "-c", forks)) as process:
+        assert _line(process) == b"ready\n"
+        process.terminate()
+        assert process.wait(DEADLINE) == -signal.SIGTERM
+
+
 def test_end_within_is_bounded(app: Bench) -> None:
     """What does not clean up is killed when that time is over."""
     with _started(_argv(app, "sh", "-c", "trap '' TERM; echo ready; sleep 3600")) as process:

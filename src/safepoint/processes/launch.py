@@ -33,6 +33,9 @@ PASSED_ON = {
 END = signal.SIGRTMIN
 """End the tree now. The inner process gets it when the outer one dies, both get it from `marked.py`."""
 
+STOPPING = 0.1
+"""Seconds that a process has to be seen stopped before it is signalled all the same: it may be deep in the kernel."""
+
 NOT_EXECUTABLE, NOT_FOUND, NOT_LAUNCHED = 126, 127, 125
 """Exit statuses, as of a shell and of env(1)."""
 
@@ -298,24 +301,46 @@ def reaped() -> Any:
 
 
 def terminate(kind: str) -> None:
-    # -1 is everything else in our PID namespace; outside one it would be everything of the user's.
-    for pid in [-1] if kind == "pidns" else descendants():
-        send(pid, signal.SIGTERM)
+    """At one moment: what is forked meanwhile would be missed, and of `a && b` a could be dead and b begun."""
+    if kind == "pidns":
+        send(-1, signal.SIGTERM)  # everything else in our PID namespace; outside one it would be all of the user's
+        return
+    stopped = stop_descendants()
+    for number in (signal.SIGTERM, signal.SIGCONT):
+        for pid in stopped:
+            send(pid, number)
 
 
 def kill_descendants() -> None:
-    """Returns when no child is left. All are stopped before any is killed, or a fork bomb outruns us."""
+    """Returns when no child is left."""
     while True:
-        stopped: set[int] = set()
-        while fresh := descendants() - stopped:
-            for pid in fresh:
-                send(pid, signal.SIGSTOP)
-            stopped |= fresh
-        for pid in stopped:
+        for pid in stop_descendants():
             send(pid, signal.SIGKILL)
         if (0, 0) in list(reaped()):
             return
         signal.sigtimedwait({signal.SIGCHLD}, 0.02)
+
+
+def stop_descendants() -> set[int]:
+    """All of them, standing still: nothing forks any more, and a fork bomb cannot outrun us."""
+    stopped: set[int] = set()
+    while fresh := descendants() - stopped:
+        for pid in fresh:
+            send(pid, signal.SIGSTOP)
+        stopped |= fresh
+        # A fork that has begun goes on to its end, since Linux 4.19: its child is only seen once the parent stands.
+        deadline = time.monotonic() + STOPPING
+        while any(map(moving, fresh)) and time.monotonic() < deadline:
+            time.sleep(0.001)
+    return stopped
+
+
+def moving(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in b"TtZX"
+    except OSError:
+        return False
 
 
 def descendants() -> set[int]:

@@ -7,13 +7,10 @@ not read it any more. So this process stays, watches its own stdout, and ends th
 
 from __future__ import annotations
 
-import os
 import select
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 
+from safepoint.signals import readable_on
 from safepoint.ssh.child import GRACE, Child
 from safepoint.ssh.sessions import Session
 
@@ -26,7 +23,7 @@ def run_inherited(session: Session, grace: float = GRACE) -> int:
 
     `grace` is in seconds. To be called in the main thread. Raises OSError where the child cannot be started.
     """
-    with _signals() as signalled:
+    with readable_on(*_OURS) as signalled:
         child = Child(session, pipes=False)
         try:
             poller = select.poll()
@@ -39,23 +36,3 @@ def run_inherited(session: Session, grace: float = GRACE) -> int:
         finally:
             child.end(grace=0)
             child.close()
-
-
-@contextmanager
-def _signals() -> Iterator[int]:
-    """A descriptor that is readable once one of our signals has come."""
-    reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    previous_descriptor = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-    previous = {number: signal.signal(number, _nothing) for number in _OURS}
-    try:
-        yield reader
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        signal.set_wakeup_fd(previous_descriptor)
-        os.close(reader)
-        os.close(writer)
-
-
-def _nothing(number: int, frame: FrameType | None) -> None:
-    """A handler, unlike SIG_IGN, is not inherited by the child."""
