@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from safepoint.core import decisions, operation
 from safepoint.core import events as e
-from safepoint.core.decisions import Action, Commit, Do, End, Undo
+from safepoint.core.decisions import Action, AwaitTurn, Commit, Do, End, Undo
 from safepoint.core.operation import Header, IllegalEvent, Operation, StepState
 from safepoint.core.plan import HEALTH, RECEIVE, START, SWITCH, WATCH, OnCancel, Plan
 
@@ -157,6 +157,8 @@ class Model:
         else:
             yield from self._within_step(state, op, op.running.name)
         yield "cancel", lambda: self._cancel(state)
+        if not state.acting and self._awaits_objects(op):
+            yield "the objects arrive", lambda: self._receive(state)
         if state.alive and state.crashes < self.crashes:
             yield "kill -9", lambda: _killed(state)
 
@@ -184,7 +186,9 @@ class Model:
         complete = level == FULL or not self._effects[self._index[name]]
         if op.cancel is not None and (self.impatient or self.plan.step(name).on_cancel is OnCancel.INTERRUPT):
             yield f"{name} is interrupted", lambda: self._append(state, e.StepInterrupted(at=at, step=name))
-        if complete:
+        if name == RECEIVE and not op.received:
+            yield "the objects arrive", lambda: self._receive(state)
+        elif complete:
             yield f"{name} is done", lambda: self._append(state, e.StepDone(at=at, step=name))
         else:
             yield f"{name} acts", lambda: self._act(state, name, +1)
@@ -229,6 +233,16 @@ class Model:
             e.CancelRequested(at=_at(op), by="alice", reason="", verdict=verdict),
         )
 
+    def _awaits_objects(self, op: Operation) -> bool:
+        """Whether the objects may still arrive. Later it would make no difference, and twice the states."""
+        coming = (StepState.PENDING, StepState.RUNNING)
+        return RECEIVE in self._index and not op.received and op.step(RECEIVE).state in coming
+
+    def _receive(self, state: State) -> State:
+        if not self.stubborn:
+            state = state._replace(decided=None)
+        return self._append(state, e.Received(at=_at(self._operations[state.journal])))
+
     # The journal.
 
     def _append(self, state: State, event: e.Event) -> State:
@@ -240,7 +254,7 @@ class Model:
         if isinstance(number, str):
             self._note(Invariant.LEGAL, number)
             raise Dead
-        if not isinstance(event, e.CancelRequested):
+        if not isinstance(event, e.CancelRequested | e.Received):  # these are not the worker's
             state = state._replace(acting=isinstance(event, e.StepStarted | e.UndoStarted))
         match event:
             case e.StepStarted():
@@ -375,6 +389,8 @@ def _intent(action: Action, at: float) -> e.Event:
             return e.Committed(at=at)
         case End(ending):
             return e.Ended(at=at, ending=ending)
+        case AwaitTurn():
+            raise AssertionError("it was not queued: see `queue_adversary`")
 
 
 def _at(op: Operation) -> float:
@@ -387,6 +403,7 @@ def _without_times(op: Operation) -> Hashable:
     return (
         tuple(step.state for step in op.steps),
         op.cancel and op.cancel.verdict,
+        op.received,
         bool(op.failure),
         op.failed_step,
         op.committed is not None,

@@ -446,14 +446,20 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextmanager
-def site(directory: Path, *options: str, doors: bool = False) -> Iterator[Site]:
-    """A served home with alice's key; with `doors`, a real sshd too. At the end nothing of it may be left."""
+def site(
+    directory: Path, *options: str, doors: bool = False, prepare: Callable[[Site], None] = lambda _site: None
+) -> Iterator[Site]:
+    """A served home with alice's key; with `doors`, a real sshd too. At the end nothing of it may be left.
+
+    `prepare` is called before sshd, which reads the keys once.
+    """
     place = Place(directory)
     place.add_key("alice")
     place.add_key("bob")
     running = Site(place, options)
     try:
         running.start()
+        prepare(running)
         if doors:
             with openssh(place) as server:
                 running.sshd_port = server.port

@@ -26,26 +26,28 @@ ALLOWED: dict[str, set[str]] = {
     "signals": set(),
     "logs": {"errors", "state.paths"},
     "people": {"core"},
-    "launch": {"errors", "core", "state", "processes", "faults"},
+    "permission": {"errors", "core", "state", "people"},
+    "launch": {"errors", "core", "state", "control", "processes", "faults"},
     "planning": {"errors", "core", "state", "git"},
     # The doors: they reach a running operation through control, state and launch, never through the engine.
-    "git": {"errors", "core", "state", "control", "processes", "logs", "people", "launch", "planning"},
-    "ssh": {"errors", "core", "state", "logs", "signals"},
+    "git": {"errors", "core", "state", "control", "processes", "logs", "people", "permission", "launch", "planning"},
+    "ssh": {"errors", "core", "state", "logs", "signals", "people", "permission"},
     "cli": {
         "errors", "core", "state", "control", "processes", "git", "ssh",
-        "logs", "people", "launch", "planning", "removal", "serve", "demo",
+        "logs", "people", "permission", "launch", "planning", "removal", "serve", "demo",
     },
     "__main__": {"cli", "ssh", "state.paths"},
     "demo": {"errors"},  # it uses the commands, as anybody does
     # Where drivers are put together with what uses them, and nowhere else.
     "worker": {
         "errors", "core", "engine", "state", "control", "processes", "drivers", "git",
-        "logs", "faults",
+        "logs", "faults", "launch", "turn",
     },
     "serve": {
         "errors", "core", "engine", "state", "control", "drivers", "git", "ssh",
         "logs", "launch", "signals",
     },
+    "turn": {"errors", "core", "engine.latch", "state", "git", "launch", "planning"},
     "removal": {"errors", "core", "engine.trees", "state", "drivers", "git"},
 }  # fmt: skip
 """A part to the parts that it may import, besides its own. A part is a folder or a module, of whatever is below."""

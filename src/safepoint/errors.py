@@ -28,6 +28,16 @@ class NoSuchOperation(NotFound):
     exit_code = 6
 
 
+def no_such_app(name: str) -> NotFound:
+    """In one place, since what one may not see must read the same as what is not there."""
+    return NotFound(f"there is no app named {name}", "`apps` lists them, `apps:create NAME` makes one")
+
+
+def no_such_operation(number: int) -> NoSuchOperation:
+    """As `no_such_app`."""
+    return NoSuchOperation(f"there is no operation {number}", "`operation:list` lists them")
+
+
 class NotPermitted(UserError):
     exit_code = 5
 

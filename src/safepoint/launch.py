@@ -1,7 +1,8 @@
 """Opens operations and starts their workers: for pushes, for the operator's commands, and for recovery.
 
-The lock and the listening control socket are made here and inherited by the worker. So an open operation whose lock
-is free has a dead worker, without exception, and a cancel can be sent before the worker has drawn its first breath.
+An app has two slots: one for the operation that runs, one for the one that waits for its turn. Each has a lock and a
+control socket, which are made here and inherited by the worker. So an open operation whose slot's lock is free has a
+dead worker, without exception, and a cancel can be sent before the worker has drawn its first breath.
 """
 
 from __future__ import annotations
@@ -10,85 +11,107 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from safepoint import faults
+from safepoint.control.wake import wake
 from safepoint.core import events as e
 from safepoint.core.operation import Operation
 from safepoint.core.plan import Plan
+from safepoint.core.queueing import OnBusy
+from safepoint.core.slots import running_slot, waiting_slot
 from safepoint.errors import UserError
 from safepoint.processes.detach import spawn
+from safepoint.state import pidfile
 from safepoint.state.journal import Journal
+from safepoint.state.opening import AppBusy, Opened, open_operation
 from safepoint.state.paths import Home, short
 from safepoint.state.pidfile import Lock
-from safepoint.state.store import AppBusy, Store
+from safepoint.state.store import Store
 
 _LOCK_SECONDS = 10.0
-"""The lock is held without an open operation only for moments: by a worker that exits, or by another opening."""
+"""A lock is held without a reason in the journal only for moments: by a worker that exits, or by another opening."""
 
 
 def open_and_launch(
-    home: Home, store: Store, plan: Plan, *, by: str, door: str, reason: str = "", environment: Mapping[str, str]
-) -> int:
-    """Returns the new operation's ID; its worker runs. Raises AppBusy, after recovering what is dead."""
+    home: Home,
+    store: Store,
+    plan: Plan,
+    *,
+    by: str,
+    door: str,
+    policy: OnBusy,
+    reason: str = "",
+    environment: Mapping[str, str],
+    permit_cancel: Callable[[int], object],
+) -> Opened:
+    """Open an operation, to begin now or to wait for its turn; its worker runs.
+
+    `permit_cancel` is asked before a running one is cancelled in its favour. Raises AppBusy, and what that raises.
+    """
     recover(home, store, plan.app)
-    lock = _lock(home, store, plan.app)
-    try:
-        operation = store.open_operation(plan, by=by, door=door, reason=reason, environment=environment)
-        faults.after_record(0)
-        _start_worker(home, plan.app, operation, lock, takes_over=False)
-    finally:
-        lock.close()
-    return operation
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        lock = Lock.take(home.pidfile(running_slot(plan.app)))
+        try:
+            opened = open_operation(
+                store,
+                plan,
+                by=by,
+                door=door,
+                reason=reason,
+                environment=environment,
+                policy=policy,
+                may_start=lock is not None,
+                permit_cancel=permit_cancel,
+            )
+            faults.after_record(0)
+            if lock is not None and not opened.queued:
+                start_worker(home, plan.app, opened.operation, lock, takes_over=False)
+        except AppBusy as busy:
+            if busy.operation:
+                raise
+            if time.monotonic() > deadline:
+                raise UserError(f"{plan.app} is locked by another command", "try again in a moment") from None
+        else:
+            break
+        finally:
+            if lock is not None:
+                lock.close()
+        time.sleep(0.01)  # a blocking flock would wait for the whole of an operation that began meanwhile
+    if opened.queued:
+        _start_waiting(home, store, opened)
+    return opened
 
 
 def recover(home: Home, store: Store, app: str) -> bool:
-    """Start a worker for the app's open operation where the last one is dead; whether that was so."""
-    unfinished = store.unfinished(app)
-    if unfinished is None or unfinished.ending is not None:
-        return False
-    lock = Lock.take(home.pidfile(app))
-    if lock is None:
-        return False
-    try:
-        # Only now can nobody end it any more.
-        unfinished = store.unfinished(app)
-        if unfinished is None or unfinished.ending is not None:
-            return False
-        _start_worker(home, app, unfinished.id, lock, takes_over=True)
-    finally:
-        lock.close()
-    return True
+    """Start workers for the app's open operations where the last ones are dead; whether that was so."""
+    running = recover_slot(home, store, app, running_slot(app))
+    waiting = recover_slot(home, store, app, waiting_slot(app))
+    return running or waiting
 
 
-def retry(home: Home, store: Store, operation: Operation, *, by: str) -> None:
+def retry(home: Home, store: Store, operation: Operation, *, by: str, door: str) -> None:
     """Try the undo of a stuck operation again. Raises UserError where it is not stuck."""
     if operation.ending is not e.Ending.STUCK:
         raise UserError(f"operation {operation.id} is not stuck: it is {operation.state}")
-    lock = _lock(home, store, operation.app, stuck=operation.id)
+    lock = Lock.take(home.pidfile(running_slot(operation.app)), wait=True)
+    assert lock is not None
     try:
-        Journal(store, operation.id).record(e.RecoveryRequested(at=time.time(), by=by))
-        _start_worker(home, operation.app, operation.id, lock, takes_over=False)
+        if store.operation(operation.id).ending is e.Ending.STUCK:
+            Journal(store, operation.id).record(e.RecoveryRequested(at=time.time(), by=by, door=door))
+            start_worker(home, operation.app, operation.id, lock, takes_over=False)
     finally:
         lock.close()
 
 
-def _lock(home: Home, store: Store, app: str, *, stuck: int | None = None) -> Lock:
-    deadline = time.monotonic() + _LOCK_SECONDS
-    while (lock := Lock.take(home.pidfile(app))) is None:
-        if (unfinished := store.unfinished(app)) is not None and unfinished.id != stuck:
-            raise AppBusy(unfinished.id)
-        if time.monotonic() > deadline:
-            raise UserError(f"{app} is locked by another command", "try again in a moment")
-        time.sleep(0.01)  # a blocking flock would wait for the whole of an operation that began meanwhile
-    return lock
-
-
-def _start_worker(home: Home, app: str, operation: int, lock: Lock, *, takes_over: bool) -> None:
-    listener = _listen(home, app)
+def start_worker(home: Home, slot: str, operation: int, lock: Lock, *, takes_over: bool) -> None:
+    """Start the worker of an operation in a slot whose lock the caller holds, and may close afterwards."""
+    listener = listen(home, slot)
     try:
-        _tell_serve(home, app)
+        tell_serve(home, slot)
         arguments = (str(home.root), str(operation), str(lock.fd), str(listener.fileno()), str(int(takes_over)))
         spawn(
             (sys.executable, "-I", "-m", "safepoint.worker", *arguments),
@@ -99,9 +122,10 @@ def _start_worker(home: Home, app: str, operation: int, lock: Lock, *, takes_ove
         listener.close()
 
 
-def _listen(home: Home, app: str) -> socket.socket:
-    path = home.control_socket(app)
-    path.unlink(missing_ok=True)  # a dead worker's; the lock is ours
+def listen(home: Home, slot: str) -> socket.socket:
+    """The control socket of a slot whose lock the caller holds."""
+    path = home.control_socket(slot)
+    path.unlink(missing_ok=True)  # a dead worker's
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with short(path) as address:
@@ -114,9 +138,64 @@ def _listen(home: Home, app: str) -> socket.socket:
     return listener
 
 
-def _tell_serve(home: Home, app: str) -> None:
-    """Name the app to a running `serve`, which then watches the worker. Nobody there: recovery comes later."""
+def tell_serve(home: Home, slot: str) -> None:
+    """Name the slot to a running `serve`, which then watches the worker. Nobody there: recovery comes later."""
     with short(home.serve_socket) as address, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         with suppress(OSError):
-            sock.sendto(app.encode(), address)
+            sock.sendto(slot.encode(), address)
+
+
+def recover_slot(home: Home, store: Store, app: str, slot: str) -> bool:
+    """The same for one slot."""
+    if _open_in(store, app, slot) is None:
+        return False
+    lock = Lock.take(home.pidfile(slot))
+    if lock is None:
+        return False
+    try:
+        # Only now can nobody end it any more.
+        operation = _open_in(store, app, slot)
+        if operation is None:
+            return False
+        start_worker(home, slot, operation.id, lock, takes_over=True)
+    finally:
+        lock.close()
+    return True
+
+
+def _open_in(store: Store, app: str, slot: str) -> Operation | None:
+    """The operation that has a worker in this slot, or needs one."""
+    operation = store.unfinished(app) if slot == running_slot(app) else store.waiting(app)
+    return operation if operation is not None and operation.ending is None else None
+
+
+def _start_waiting(home: Home, store: Store, opened: Opened) -> None:
+    """The one that waited until now leaves its slot; whoever is to be cancelled for us is told."""
+    app = store.operation(opened.operation).app
+    slot = waiting_slot(app)
+    if opened.cancelled is not None:
+        wake(home, store.operation(opened.cancelled), force=False)
+    for each in opened.superseded:
+        wake(home, store.operation(each), force=False, slot=slot)
+    lock = _take(home.pidfile(slot), opened.operation)
+    if lock is None:
+        return  # it has a worker already; or whoever holds it hangs: it waits in the journal, and is found there
+    try:
+        # Meanwhile a still newer one may have taken our place, or recovery started our worker, which has moved on.
+        waiting = store.waiting(app)
+        if waiting is not None and waiting.id == opened.operation:
+            start_worker(home, slot, opened.operation, lock, takes_over=False)
+    finally:
+        lock.close()
+
+
+def _take(path: Path, operation: int) -> Lock | None:
+    """None where its holder does not leave, or is the operation's own worker: somebody has found it without one."""
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while (lock := Lock.take(path)) is None and time.monotonic() < deadline:
+        signed = pidfile.read(path)
+        if signed is not None and signed[1] == operation:
+            return None
+        time.sleep(0.01)  # its holder was told to leave
+    return lock

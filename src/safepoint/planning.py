@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from safepoint.core.app import App
-from safepoint.core.detect import FILES, shape
+from safepoint.core.detect import FILES, AppShape, shape
 from safepoint.core.plan import FINISHING, Kind, Plan, ProcessIdentity, deploy_steps, rollback_steps
 from safepoint.core.release import Release
 from safepoint.errors import NotFound, UserError
@@ -21,9 +22,7 @@ def deploy(home: Home, store: Store, app: App, commit: str, receiver: ProcessIde
     Raises UserError, one sentence, where the commit cannot be deployed as it is.
     """
     repository = home.repository(app.name)
-    tree = objects.read(repository, commit, FILES)
-    names = {name.decode(errors="replace") for name in tree.entries}
-    found = shape(names, {name: tree.text(name) for name in FILES}, sys.executable)
+    found = look(repository, commit)
     current = store.current_release(app.name)
     return Plan(
         kind=Kind.DEPLOY,
@@ -40,6 +39,13 @@ def deploy(home: Home, store: Store, app: App, commit: str, receiver: ProcessIde
         receiver=receiver,
         build=found.build,
     )
+
+
+def look(repository: Path, commit: str) -> AppShape:
+    """What the commit is. Raises UserError, one sentence, where it cannot be deployed as it is."""
+    tree = objects.read(repository, commit, FILES)
+    names = {name.decode(errors="replace") for name in tree.entries}
+    return shape(names, {name: tree.text(name) for name in FILES}, sys.executable)
 
 
 def rollback(home: Home, store: Store, app: App, number: int | None) -> tuple[Plan, Release]:

@@ -25,6 +25,9 @@ def destroy(home: Home, store: Store, app: App) -> None:
         number = f"operation {unfinished.id}" if unfinished else "another command"
         raise UserError(f"{app.name} is busy with {number}", "wait for it or cancel it first")
     try:
+        waiting = store.waiting(app.name)
+        if waiting is not None:
+            raise UserError(f"operation {waiting.id} of {app.name} waits for its turn", "cancel it first")
         unfinished = store.unfinished(app.name)
         if unfinished is not None and unfinished.ending is None:
             raise UserError(f"operation {unfinished.id} of {app.name} was cut short", "run `recover` first")

@@ -7,6 +7,7 @@ them anew when they die. Workers are nobody's children: it only watches them, to
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -20,6 +21,7 @@ from safepoint.control.client import Connection, NoAnswer
 from safepoint.core.app import App
 from safepoint.core.failures import StepError
 from safepoint.core.release import Release
+from safepoint.core.slots import app_of, slot_of, slots_of, waiting_slot
 from safepoint.drivers.haproxy import HAProxy
 from safepoint.drivers.supervisord import Supervisord
 from safepoint.engine import ports_of_apps
@@ -46,8 +48,14 @@ class Options:
     keep_apps: bool
 
 
+_DESCRIPTORS = 8192
+"""A push over ssh has five: its socket, three pipes and its process. Of 256 that is more than the usual 1024."""
+
+
 def serve(home: Home, options: Options, announce: Callable[[str], None]) -> None:
     """Returns after SIGTERM or SIGINT. Raises UserError where it cannot begin."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _DESCRIPTORS)), hard))
     with readable_on(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as stop, ExitStack() as stack:
         store = stack.enter_context(Store.create(home))
         lock = Lock.take(home.serve_lock)
@@ -84,7 +92,7 @@ class Server:
             self._stack.callback(self._stop_daemons)
         self._start_daemons()
         for operation in self._store.running():
-            self._watch(operation.app)
+            self._watch(slot_of(operation))
         self._sweep()
         listening = self._router.listening()
         http = listening[1] if listening else options.http_port
@@ -113,51 +121,56 @@ class Server:
                 elif fd in self._daemons:
                     self._revive(fd)
             now = time.monotonic()
-            for app in [app for app, at in self._due.items() if at <= now]:
-                del self._due[app]
-                self._check(app)
+            for slot in [slot for slot, at in self._due.items() if at <= now]:
+                del self._due[slot]
+                self._check(slot)
 
     # Workers: a connection to each one's control socket ends when the worker does.
 
-    def _watch(self, app: str) -> None:
+    def _watch(self, slot: str) -> None:
         try:
-            connection = Connection.to(self._home, app)
+            connection = Connection.to(self._home, slot)
         except NoAnswer:
-            self._due[app] = time.monotonic() + self._delays.get(app, _FIRST_DELAY)
+            self._due[slot] = time.monotonic() + self._delays.get(slot, _FIRST_DELAY)
             return
-        self._watched[connection.fileno()] = (app, connection)
+        self._watched[connection.fileno()] = (slot, connection)
 
     def _read_inbox(self, inbox: socket.socket) -> None:
         with suppress(BlockingIOError):
             while True:
-                name = inbox.recv(256).decode(errors="replace")
-                if self._store.app(name) is not None:
-                    self._watch(name)
+                slot = inbox.recv(256).decode(errors="replace")
+                if self._store.app(app_of(slot)) is not None:
+                    self._watch(slot)
 
     def _look_at(self, fd: int) -> None:
-        app, connection = self._watched[fd]
+        slot, connection = self._watched[fd]
         if connection.gone():
             del self._watched[fd]
             connection.close()
-            self._due[app] = time.monotonic() + self._delays.get(app, _FIRST_DELAY)
+            # The other slot too: a worker that dies as it moves between them, or before it was started, told nobody.
+            for each in slots_of(app_of(slot)):
+                self._due[each] = time.monotonic() + self._delays.get(each, _FIRST_DELAY)
 
-    def _check(self, app: str) -> None:
-        """The app's worker is gone: either its operation has ended, or somebody has to finish it."""
-        unfinished = self._store.unfinished(app)
-        if unfinished is None or unfinished.ending is not None:
-            self._delays.pop(app, None)
+    def _check(self, slot: str) -> None:
+        """Where the slot's worker is gone: either its operation has ended, or somebody has to finish it."""
+        if any(watched == slot for watched, _ in self._watched.values()):
             return
-        self._delays[app] = min(_LAST_DELAY, 2 * self._delays.get(app, _FIRST_DELAY))
+        app = app_of(slot)
+        found = self._store.waiting(app) if slot == waiting_slot(app) else self._store.unfinished(app)
+        if found is None or found.ending is not None:
+            self._delays.pop(slot, None)
+            return
+        self._delays[slot] = min(_LAST_DELAY, 2 * self._delays.get(slot, _FIRST_DELAY))
         try:
-            recovered = launch.recover(self._home, self._store, app)
+            recovered = launch.recover_slot(self._home, self._store, app, slot)
         except Exception:
             logs.defect(self._home, "recovery could not begin", app=app)
-            self._due[app] = time.monotonic() + self._delays[app]
+            self._due[slot] = time.monotonic() + self._delays[slot]
             return
         if recovered:
-            self._log.warning("recovering", app=app, operation=unfinished.id)  # its launch is in our inbox
+            self._log.warning("recovering", app=app, operation=found.id)  # its launch is in our inbox
         else:
-            self._watch(app)
+            self._watch(slot)
 
     def _note(self, event: str, /, **fields: object) -> None:
         self._log.info(event, **fields)
@@ -184,7 +197,8 @@ class Server:
         """Have exactly the current releases run, besides what operations under way are starting or stopping."""
         # In this order: what was loaded before we look at the journal belongs to something that the journal shows.
         loaded = self._runtime.groups()
-        busy = {op.app: {op.plan.release, op.plan.previous_release} for op in self._store.running()}
+        running = [op for op in self._store.running() if not op.queued]
+        busy = {op.app: {op.plan.release, op.plan.previous_release} for op in running}
         wanted: set[tuple[str, int]] = set()
         for app in self._store.apps():
             release = self._store.current_release(app.name)

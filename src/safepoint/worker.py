@@ -13,10 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from safepoint import faults, logs
+from safepoint import faults, launch, logs
 from safepoint.control.server import ControlServer
 from safepoint.core import events as e
 from safepoint.core import wording
+from safepoint.core.decisions import AwaitTurn, decide
+from safepoint.core.failures import Interrupted, Overtaken
+from safepoint.core.operation import Operation
+from safepoint.core.slots import slot_of, waiting_slot
 from safepoint.drivers.checkout import Checkout
 from safepoint.drivers.haproxy import HAProxy
 from safepoint.drivers.http_health import HttpHealth
@@ -33,6 +37,7 @@ from safepoint.state.output import OutputLog
 from safepoint.state.paths import Home
 from safepoint.state.pidfile import Lock
 from safepoint.state.store import Store
+from safepoint.turn import Turn
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +49,7 @@ def main(arguments: list[str]) -> int:
         os.set_inheritable(fd, False)
     try:
         with Store.open(home) as store:
-            worker = Worker(home, store, number, socket.socket(fileno=listener_fd))
+            worker = Worker(home, store, number, lock, socket.socket(fileno=listener_fd))
             lock.sign(me, number)  # from now on somebody may send SIGTERM
             worker.run(takes_over=bool(takes_over))
     except Exception:
@@ -55,49 +60,109 @@ def main(arguments: list[str]) -> int:
 
 
 class Worker:
-    def __init__(self, home: Home, store: Store, number: int, listener: socket.socket) -> None:
+    def __init__(self, home: Home, store: Store, number: int, lock: Lock, listener: socket.socket) -> None:
         self._home = home
         self._store = store
         self._number = number
-        self._latch, self._never, self._received = CancelLatch(), CancelLatch(), CancelLatch()
-        handlers = {"cancel": self._cancel, "received": self._receive, "signal": self._signal}
-        self._control = ControlServer(listener, number, handlers, on_defect=self._on_defect, watch_signals=True)
+        self._lock = lock
         self._listener = listener
+        self._latch, self._never, self._received = CancelLatch(), CancelLatch(), CancelLatch()
+        handlers = {
+            "cancel": self._cancel,
+            "received": self._receive,
+            "look": self._look,
+            "signal": self._signal,
+            "detached": self._lost,
+        }
+        self._control = ControlServer(listener, number, handlers, on_defect=self._on_defect, watch_signals=True)
         self._output = OutputLog(home.output(number), self._control.grown)
         assert self._control.signals is not None
         signal.set_wakeup_fd(self._control.signals, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda _number, _frame: None)  # the wakeup descriptor carries it
         self._journal = Journal(store, number, on_record=self._on_record)
+        self._slot = slot_of(self._journal.operation)
 
     def run(self, *, takes_over: bool) -> None:
-        output = self._output
         receiver = self._open_receiver()
         if takes_over:
-            self._take_over(output)
-        asked = self._journal.operation.cancel
-        if asked is not None:
-            self._latch.set(force=asked.force)
+            self._take_over()
+        operation = self._journal.operation
+        if operation.cancel is not None or operation.superseded is not None:
+            self._latch.set(force=operation.cancel is not None and operation.cancel.force)
+        if operation.received:
+            self._received.set()
+        if operation.plan.attach:
+            self._attach(receiver)
         self._control.start()
+        turn = Turn(self._home, self._store, self._latch, self._received, receiver)
         try:
-            Executor(self._journal, self._context(output, receiver), on_defect=self._on_defect).run()
+            self._await_turn(turn)
+            Executor(self._journal, self._context(receiver), on_defect=self._on_defect).run()
         finally:
             signal.set_wakeup_fd(-1)
-            output.close()
+            self._output.close()
             if receiver is not None:
                 os.close(receiver)
         self._control.close()
         self._listener.close()
+        turn.close()
 
-    def _take_over(self, output: OutputLog) -> None:
+    def _await_turn(self, turn: Turn) -> None:
+        """Of an operation that was opened while its app was busy. Returns when it may run, or is to end."""
+        if isinstance(decide(self._journal.operation), AwaitTurn):
+            self._output.say(
+                wording.waiting(self._journal.operation, self._store.unfinished(self._journal.operation.app))
+            )
+        while isinstance(decide(self._journal.operation), AwaitTurn):
+            try:
+                event = turn.wait(self._journal.operation)
+            except Interrupted:
+                self._journal.refresh()
+                continue
+            try:
+                self._journal.append(event)
+            except Overtaken:
+                continue
+            if isinstance(event, e.Begun):
+                self._move_in(turn)
+
+    def _move_in(self, turn: Turn) -> None:
+        """Into the running slot. The old one is free for the next that waits as soon as its lock is closed."""
+        assert turn.lock is not None
+        me = identity.of(os.getpid())
+        assert me is not None
+        turn.lock.sign(me, self._number)
+        self._slot = slot_of(self._journal.operation)
+        self._control.add(launch.listen(self._home, self._slot))
+        launch.tell_serve(self._home, self._slot)
+        self._home.control_socket(waiting_slot(self._journal.operation.app)).unlink(missing_ok=True)
+        self._lock.close()
+        self._output.say(wording.begun(self._journal.operation))
+
+    def _attach(self, receiver: int | None) -> None:
+        """Losing the push cancels the operation: its git-receive-pack lives exactly as long."""
+        if receiver is None:
+            self._lost({})
+        else:
+            self._control.watch(receiver, "detached")
+
+    def _take_over(self) -> None:
         """The worker that was here before is dead: say so, in the journal first."""
-        self._journal.record(e.WorkerDied(at=time.time()))
-        output.say("The deploy process died; another one takes over")
+        while (operation := self._journal.operation).ending is None:
+            if operation.queued and operation.length == 0:
+                return  # there was none yet: we were quicker than whoever has opened it, or have outlived them
+            try:
+                self._journal.append(e.WorkerDied(at=time.time()))
+            except Overtaken:
+                continue  # superseded perhaps, and so at its end
+            self._output.say("The deploy process died; another one takes over")
+            return
 
     def _open_receiver(self) -> int | None:
         receiver = self._journal.operation.plan.receiver
         return None if receiver is None else identity.open_pidfd(receiver)
 
-    def _context(self, output: OutputLog, receiver: int | None) -> Context:
+    def _context(self, receiver: int | None) -> Context:
         home, plan = self._home, self._journal.operation.plan
         return Context(
             operation=self._number,
@@ -122,8 +187,8 @@ class Worker:
             health=HttpHealth(),
             repository=GitRepository(home.repository(plan.app)),
             releases=self._store,
-            output=output,
-            leave=lambda: home.control_socket(plan.app).unlink(missing_ok=True),
+            output=self._output,
+            leave=lambda: home.control_socket(self._slot).unlink(missing_ok=True),
             data_of=lambda step: self._journal.operation.step(step).data or {},
         )
 
@@ -133,9 +198,16 @@ class Worker:
         by, reason, force = (request.get("by"), request.get("reason", ""), request.get("force", False))
         if not isinstance(by, str) or not isinstance(reason, str) or not isinstance(force, bool):
             return {"error": "a cancel says by whom, and may give a reason"}
+        door, requested = str(request.get("door", "")), request.get("requested")
         with Store.open(self._home) as store:
             journal = Journal(store, self._number, on_record=None)
-            given = journal.request_cancel(by=by, reason=reason, force=force)
+            given = journal.request_cancel(
+                by=by,
+                reason=reason,
+                force=force,
+                door=door,
+                requested=requested if isinstance(requested, float) else None,
+            )
             answer = wording.answer(journal.operation, given)
         if given.accepted:
             self._output.say(wording.asked(journal.operation))
@@ -144,23 +216,38 @@ class Worker:
         return {"verdict": given.value, "answer": answer}
 
     def _signal(self, _request: dict[str, Any]) -> dict[str, Any]:
-        """SIGTERM means the same cancel. One that is journalled already was sent after it, to wake this process."""
-        with Store.open(self._home) as store:
-            journal = Journal(store, self._number)
-            asked = journal.operation.cancel
-            if asked is None and journal.request_cancel(by="SIGTERM", reason="", force=False).accepted:
-                asked = journal.operation.cancel
-                self._output.say(wording.asked(journal.operation))
-        if asked is not None:
-            self._latch.set(force=asked.force)
+        """SIGTERM means the same cancel. What is journalled already was so before it, and it is to wake us."""
+        if not self._look({})["stopped"]:
+            self._cancel({"by": "SIGTERM"})
         return {}
 
+    def _lost(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """The client of an attached push has gone."""
+        if not self._look({})["stopped"]:
+            header = self._journal.operation.header
+            self._cancel({"by": header.by, "door": header.door, "reason": "the attached push was lost"})
+        return {}
+
+    def _look(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Somebody else has written to the journal."""
+        with Store.open(self._home) as store:
+            found = store.operation(self._number)
+        stopped = found.turned or found.ending is not None
+        if found.cancel is not None and found.ending is None:
+            self._output.say(wording.asked(found))
+        if stopped:
+            self._latch.set(force=found.cancel is not None and found.cancel.force)
+        return {"stopped": stopped}
+
     def _receive(self, _request: dict[str, Any]) -> dict[str, Any]:
+        with Store.open(self._home) as store:
+            Journal(store, self._number, on_record=self._on_record).receive()
         self._received.set()
         return {"ok": True}
 
-    def _on_record(self, _event: e.Event) -> None:
-        faults.after_record(self._journal.operation.length)
+    @staticmethod
+    def _on_record(operation: Operation) -> None:
+        faults.after_record(operation.length)
 
     def _on_defect(self, what: str) -> str:
         return logs.defect(self._home, what, operation=self._number)

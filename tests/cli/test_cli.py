@@ -127,7 +127,7 @@ def test_scripts_get_json(cli: Cli) -> None:
     assert app.keys() == {"name", "branch", "created", "release", "commit"}
     assert (app["name"], app["branch"], app["release"], app["commit"]) == ("web", "main", None, None)
     (key,) = json.loads(cli("keys", "--json")[1])
-    assert key.keys() == {"name", "type", "fingerprint", "added"}
+    assert key.keys() == {"name", "type", "fingerprint", "added", "grants"}
     assert key["fingerprint"].startswith("SHA256:")
     assert json.loads(cli("config", "web", "--json")[1]) == {"A": "\N{SNOWMAN}\n", "B": "2"}
     assert json.loads(cli("releases", "web", "--json")[1]) == []

@@ -2,7 +2,7 @@
 
 import pytest
 
-from safepoint.core.doors import Door
+from safepoint.core.doors import Door, kind_and_address
 
 
 @pytest.mark.parametrize(
@@ -40,15 +40,41 @@ def test_a_hostile_host_is_not_shown(host: str) -> None:
     assert Door.ssh("git", host, 22).cancel_command(1) == "ssh git@localhost operation:cancel 1"
 
 
-@pytest.mark.parametrize("door", [Door.ssh("git", "2001:db8::7", 2222), Door.local("/srv/safepoint")])
+@pytest.mark.parametrize(
+    "door",
+    [
+        Door.ssh("git", "2001:db8::7", 2222),
+        Door.ssh("git", "10.0.0.2", 22, "::ffff:192.0.2.7"),
+        Door.local("/srv/safepoint"),
+    ],
+)
 def test_a_door_goes_through_the_environment(door: Door) -> None:
     """Set by the session, read by the hooks of git below it."""
     environment = {"SAFEPOINT_HOME": "/srv/safepoint", **door.to_environment()}
     assert Door.from_environment(environment) == door
 
 
-@pytest.mark.parametrize("value", ["", "ssh", "ssh a b", "ssh a b c", "ssh a b 99999999", "ftp a b 21", "ssh  a b 1"])
+@pytest.mark.parametrize(
+    "value", ["", "ssh", "ssh a b", "ssh a b c", "ssh a b 99999999", "ftp a b 21", "ssh  a b 1", "ssh a b 1 c d"]
+)
 def test_what_is_no_door_is_the_local_one(value: str) -> None:
     """A push to a path has no session that would set it."""
     environment = {"SAFEPOINT_HOME": "/srv/safepoint", "SAFEPOINT_DOOR": value}
     assert Door.from_environment(environment) == Door.local("/srv/safepoint")
+
+
+@pytest.mark.parametrize(
+    ("door", "origin"),
+    [
+        (Door.of_connection("git", "192.0.2.7 50000 10.0.0.2 22"), "ssh 192.0.2.7"),
+        (Door.ssh("git", "10.0.0.2", 22, "::ffff:192.0.2.7"), "ssh 192.0.2.7"),
+        (Door.ssh("git", "10.0.0.2", 22, "x; id"), "ssh"),
+        (Door.of_connection("git", ""), "ssh"),
+        (Door.local("/srv"), "local"),
+    ],
+)
+def test_the_journal_keeps_where_somebody_came_from(door: Door, origin: str) -> None:
+    """The kind of door, and the client's address where it has one that is plain."""
+    assert door.origin == origin
+    kind, address = kind_and_address(origin)
+    assert f"{kind} {address}".strip() == origin

@@ -23,6 +23,10 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "warnings": st.lists(st.text(), max_size=3).map(tuple),
     "reason": st.text(),
     "by": st.text(),
+    "door": st.text(),
+    "requested": st.none() | st.floats(min_value=0, max_value=1e11),
+    "plan": st.dictionaries(st.text(), JSON, max_size=3),
+    "operation": st.integers(min_value=1),
     "verdict": st.sampled_from(e.Verdict),
     "force": st.booleans(),
     "ending": st.sampled_from(e.Ending),
@@ -37,9 +41,9 @@ def built(kind: type[e.Event]) -> st.SearchStrategy[e.Event]:
 
 
 def test_each_kind_of_event_has_a_name_of_its_own() -> None:
-    """Thirteen kinds, thirteen names, all of them known to the reader."""
+    """Seventeen kinds, seventeen names, all of them known to the reader."""
     assert {each.type: each for each in CLASSES} == e._TYPES
-    assert len(CLASSES) == 13
+    assert len(CLASSES) == 17
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.type)
@@ -66,6 +70,8 @@ def test_a_record_says_its_type_and_its_words() -> None:
         "reason": "wrong branch",
         "verdict": "after step",
         "force": False,
+        "door": "",
+        "requested": None,
     }
 
 
@@ -88,6 +94,9 @@ def test_what_is_read_back_has_real_verdicts_and_endings() -> None:
         {"type": "ended", "at": 1.0, "ending": "well"},
         {"type": "step done", "at": 1.0},
         {"type": "worker died", "at": 1.0, "surplus": 1},
+        {"type": "begun", "at": 1.0},
+        {"type": "refused", "at": 1.0},
+        {"type": "superseded", "at": 1.0},
     ],
 )
 def test_a_record_that_nobody_wrote_is_refused(record: dict[str, Any]) -> None:

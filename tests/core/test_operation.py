@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from safepoint.core import events as e
-from safepoint.core.decisions import Commit, Do, End, Undo, decide
+from safepoint.core.decisions import AwaitTurn, Commit, Do, End, Undo, decide
 from safepoint.core.events import Ending, Verdict
 from safepoint.core.operation import (
     Header,
@@ -17,6 +19,7 @@ from safepoint.core.operation import (
     next_step,
     next_undo,
     opened,
+    ready_to_commit,
     replay,
     verdict,
 )
@@ -96,6 +99,15 @@ CANCELLING = (*BUILDING, cancel(Verdict.NOW))
 WAITING = (*SWITCHING, cancel(Verdict.AFTER_STEP))
 UNDO_BROKEN = (*UNWINDING, undo_failed("build"))
 STUCK = (*UNDO_BROKEN, ended(Ending.STUCK))
+
+RECEIVED, REFUSED = e.Received(at=1.5), e.Refused(at=1.6, reason="fetch first")
+SUPERSEDED = e.Superseded(at=1.7, operation=43)
+ANEW = replace(PLAN, release=9, previous_commit="d" * 40, previous_release=8, steps=(Step("build"), Step("start")))
+BEGUN = e.Begun(at=1.8, plan=ANEW.to_json())
+
+
+def waiting(*events: e.Event) -> Operation:
+    return replay(replace(HEADER, queued=True), PLAN, events)
 
 
 def test_a_run_without_trouble() -> None:
@@ -250,40 +262,43 @@ def test_nothing_is_next_while_something_runs_or_goes_back() -> None:
 EVERY = (
     *(make(step) for make in (started, done, failed, interrupted, undoing, undone, undo_failed)
       for step in ("build", "switch", "publish", "retire")),
-    COMMITTED, DIED, RECOVER, REMOVED, *(ended(how) for how in Ending),
+    COMMITTED, DIED, RECOVER, REMOVED, RECEIVED, BEGUN, REFUSED, SUPERSEDED, *(ended(how) for how in Ending),
 )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("events", "legal"),
     [
-        (FRESH, [started("build"), DIED]),
-        (BUILDING, [done("build"), failed("build"), DIED]),
-        (BUILT, [started("switch"), DIED]),
-        (SWITCHING, [done("switch"), failed("switch"), DIED]),
-        (READY, [COMMITTED, DIED]),
-        (PAST, [started("publish"), DIED]),
-        (PUBLISHING, [done("publish"), DIED]),
-        ((*PUBLISHING, done("publish")), [started("retire"), DIED]),
-        (SUCCEEDED[:-1], [ended(Ending.SUCCEEDED), DIED]),
+        (FRESH, [started("build"), DIED, RECEIVED]),
+        (BUILDING, [done("build"), failed("build"), DIED, RECEIVED]),
+        (BUILT, [started("switch"), DIED, RECEIVED]),
+        (SWITCHING, [done("switch"), failed("switch"), DIED, RECEIVED]),
+        (READY, [COMMITTED, DIED, RECEIVED]),
+        (PAST, [started("publish"), DIED, RECEIVED]),
+        (PUBLISHING, [done("publish"), DIED, RECEIVED]),
+        ((*PUBLISHING, done("publish")), [started("retire"), DIED, RECEIVED]),
+        (SUCCEEDED[:-1], [ended(Ending.SUCCEEDED), DIED, RECEIVED]),
         (SUCCEEDED, []),
-        (FAILING, [undoing("build"), DIED]),
-        (UNWINDING, [undone("build"), undo_failed("build"), DIED]),
-        ((*UNWINDING, undone("build")), [ended(Ending.FAILED), DIED]),
+        (FAILING, [undoing("build"), DIED, RECEIVED]),
+        (UNWINDING, [undone("build"), undo_failed("build"), DIED, RECEIVED]),
+        ((*UNWINDING, undone("build")), [ended(Ending.FAILED), DIED, RECEIVED]),
         (FAILED, []),
-        (CANCELLING, [interrupted("build"), done("build"), failed("build"), DIED]),
-        ((*CANCELLING, done("build")), [undoing("build"), DIED]),
-        ((*CANCELLING, interrupted("build"), undoing("build"), undone("build")), [ended(Ending.CANCELLED), DIED]),
-        (WAITING, [done("switch"), failed("switch"), DIED]),
-        ((*WAITING, done("switch")), [undoing("switch"), DIED]),
-        ((*READY, cancel(Verdict.NOW)), [undoing("switch"), DIED]),
-        ((cancel(Verdict.NOW),), [ended(Ending.CANCELLED), DIED]),
-        (UNDO_BROKEN, [ended(Ending.STUCK), DIED]),
+        (CANCELLING, [interrupted("build"), done("build"), failed("build"), DIED, RECEIVED]),
+        ((*CANCELLING, done("build")), [undoing("build"), DIED, RECEIVED]),
+        (
+            (*CANCELLING, interrupted("build"), undoing("build"), undone("build")),
+            [ended(Ending.CANCELLED), DIED, RECEIVED],
+        ),
+        (WAITING, [done("switch"), failed("switch"), DIED, RECEIVED]),
+        ((*WAITING, done("switch")), [undoing("switch"), DIED, RECEIVED]),
+        ((*READY, cancel(Verdict.NOW)), [undoing("switch"), DIED, RECEIVED]),
+        ((cancel(Verdict.NOW),), [ended(Ending.CANCELLED), DIED, RECEIVED]),
+        (UNDO_BROKEN, [ended(Ending.STUCK), DIED, RECEIVED]),
         (STUCK, [RECOVER, REMOVED]),
         ((*STUCK, REMOVED), []),
-        ((*STUCK, RECOVER), [undoing("build"), DIED]),
-        ((*BUILDING, DIED), [undoing("build"), DIED]),
-        ((*PUBLISHING, DIED), [started("publish"), DIED]),
+        ((*STUCK, RECOVER), [undoing("build"), DIED, RECEIVED]),
+        ((*BUILDING, DIED), [undoing("build"), DIED, RECEIVED]),
+        ((*PUBLISHING, DIED), [started("publish"), DIED, RECEIVED]),
     ],
 )
 def test_every_other_event_is_illegal(events: tuple[e.Event, ...], legal: list[e.Event]) -> None:
@@ -298,6 +313,128 @@ def takes(op: Operation, event: e.Event) -> bool:
     except IllegalEvent:
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("events", "action"),
+    [
+        (FRESH, AwaitTurn()),
+        ((RECEIVED,), AwaitTurn()),
+        ((DIED,), AwaitTurn()),
+        ((RECEIVED, DIED, DIED), AwaitTurn()),
+        ((BEGUN,), Do("build")),
+        ((RECEIVED, BEGUN), Do("build")),
+        ((BEGUN, DIED), End(Ending.FAILED)),
+        ((BEGUN, *BUILDING, DIED), Undo("build")),
+        ((BEGUN, *BUILT), Do("start")),
+        ((REFUSED,), End(Ending.FAILED)),
+        ((REFUSED, DIED), End(Ending.FAILED)),
+        ((SUPERSEDED,), End(Ending.SUPERSEDED)),
+        ((SUPERSEDED, DIED), End(Ending.SUPERSEDED)),
+        ((cancel(Verdict.NOW),), End(Ending.CANCELLED)),
+        ((cancel(Verdict.NOW), DIED), End(Ending.CANCELLED)),
+        ((REFUSED, ended(Ending.FAILED)), None),
+        ((SUPERSEDED, ended(Ending.SUPERSEDED)), None),
+    ],
+)
+def test_what_comes_next_for_one_that_waits(events: tuple[e.Event, ...], action: object) -> None:
+    """It waits, whoever asks and however often its worker dies, until it begins or there is a reason to end."""
+    assert decide(waiting(*events)) == action
+
+
+@pytest.mark.parametrize(
+    ("events", "legal"),
+    [
+        (FRESH, [DIED, RECEIVED, BEGUN, REFUSED, SUPERSEDED]),
+        ((DIED,), [DIED, RECEIVED, BEGUN, REFUSED, SUPERSEDED]),
+        ((RECEIVED,), [DIED, RECEIVED, BEGUN, REFUSED, SUPERSEDED]),
+        ((BEGUN,), [started("build"), DIED, RECEIVED]),
+        ((BEGUN, DIED), [DIED, RECEIVED, ended(Ending.FAILED)]),
+        ((REFUSED,), [DIED, RECEIVED, ended(Ending.FAILED)]),
+        ((SUPERSEDED,), [DIED, RECEIVED, ended(Ending.SUPERSEDED)]),
+        ((cancel(Verdict.NOW),), [DIED, RECEIVED, ended(Ending.CANCELLED)]),
+        ((REFUSED, ended(Ending.FAILED)), []),
+        ((SUPERSEDED, ended(Ending.SUPERSEDED)), []),
+        ((cancel(Verdict.NOW), ended(Ending.CANCELLED)), []),
+    ],
+)
+def test_every_other_event_of_one_that_waits_is_illegal(events: tuple[e.Event, ...], legal: list[e.Event]) -> None:
+    """It takes no step before it begins; begun, refused, superseded and cancelled exclude each other."""
+    op = waiting(*events)
+    assert [event for event in EVERY if takes(op, event)] == [event for event in EVERY if event in legal]
+
+
+@pytest.mark.parametrize(
+    ("events", "answer"),
+    [
+        (FRESH, Verdict.NOW),
+        ((RECEIVED, DIED), Verdict.NOW),
+        ((BEGUN,), Verdict.NOW),
+        ((REFUSED,), Verdict.TOO_LATE),
+        ((SUPERSEDED,), Verdict.TOO_LATE),
+        ((cancel(Verdict.NOW),), Verdict.ALREADY_CANCELLING),
+        ((SUPERSEDED, ended(Ending.SUPERSEDED)), Verdict.ALREADY_ENDED),
+        ((REFUSED, ended(Ending.FAILED)), Verdict.ALREADY_ENDED),
+    ],
+)
+def test_each_request_to_cancel_one_that_waits_has_one_answer(events: tuple[e.Event, ...], answer: Verdict) -> None:
+    """As for one that runs."""
+    op = waiting(*events)
+    assert verdict(op) is answer
+    for other in Verdict:
+        assert takes(op, cancel(other)) is (other is answer)
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        (FRESH, State.QUEUED),
+        ((RECEIVED, DIED), State.QUEUED),
+        ((BEGUN,), State.RUNNING),
+        ((REFUSED,), State.UNDOING),
+        ((SUPERSEDED,), State.UNDOING),
+        ((cancel(Verdict.NOW),), State.UNDOING),
+        ((SUPERSEDED, ended(Ending.SUPERSEDED)), State.SUPERSEDED),
+        ((REFUSED, ended(Ending.FAILED)), State.FAILED),
+        ((cancel(Verdict.NOW), ended(Ending.CANCELLED)), State.CANCELLED),
+    ],
+)
+def test_the_state_of_one_that_was_queued(events: tuple[e.Event, ...], state: State) -> None:
+    """The word that people read."""
+    assert waiting(*events).state is state
+
+
+def test_one_that_waits_has_no_step_and_no_commit_before_it() -> None:
+    """Not even where its plan has no step to wait for."""
+    op = opened(replace(HEADER, queued=True), replace(PLAN, steps=()))
+    assert (next_step(op), ready_to_commit(op), decide(op)) == (None, False, AwaitTurn())
+    assert (next_step(waiting()), next_undo(waiting())) == (None, None)
+
+
+def test_it_begins_with_the_plan_that_was_made_anew() -> None:
+    """Other steps, another release, and what really runs now; that its objects have come stays true."""
+    op = waiting(RECEIVED, DIED, BEGUN)
+    assert op.plan == ANEW
+    assert [(step.name, step.state) for step in op.steps] == [
+        (name, StepState.PENDING) for name in ("build", "start", "publish", "retire")
+    ]
+    assert (op.queued, op.received, op.length, op.header.queued) == (False, True, 3, True)
+
+
+def test_one_that_never_began_says_why() -> None:
+    """By whom it was superseded, or for which reason it was refused."""
+    assert (waiting(SUPERSEDED).superseded, waiting(SUPERSEDED).failure) == (43, "")
+    assert (waiting(REFUSED).superseded, waiting(REFUSED).failure) == (None, "fetch first")
+    assert waiting(REFUSED).queued
+    assert not takes(waiting(), e.Refused(at=1.0, reason="")), "an empty reason would leave it going neither way"
+
+
+@pytest.mark.parametrize("event", [BEGUN, REFUSED, SUPERSEDED], ids=lambda event: event.type)
+def test_what_was_never_queued_cannot_leave_the_queue(event: e.Event) -> None:
+    """Nor can what has left it already."""
+    assert not takes(after(), event)
+    assert not takes(after(*BUILDING), event)
+    assert not takes(waiting(BEGUN), event)
 
 
 def test_a_refused_event_is_named_with_the_state_that_it_met() -> None:

@@ -45,6 +45,7 @@ PLANS = st.builds(
     previous_commit=st.text(),
     previous_release=st.none() | st.integers(),
     receiver=st.none() | st.builds(ProcessIdentity, pid=st.integers(), started=st.integers(), boot=st.text()),
+    attach=st.booleans(),
     build=st.lists(st.text(), max_size=3).map(tuple),
 )
 
@@ -82,6 +83,11 @@ def test_the_switch_finishes_first_and_so_does_what_asks_for_it() -> None:
     """Everything else may be interrupted."""
     finish = {step.name for step in deploy_steps(SOME, pushed=True) if step.on_cancel is OnCancel.FINISH}
     assert finish == {"switch", "before_release.2"}
+
+
+def test_a_push_does_not_hold_its_deploy_unless_it_asks_to() -> None:
+    """Losing the client is no reason to cancel, by default."""
+    assert Plan(Kind.DEPLOY, "shop", "main", 3, "c" * 40, (), FINISHING, SOME, {}).attach is False
 
 
 def test_the_names_of_steps_are_unique() -> None:

@@ -367,7 +367,7 @@ def test_a_second_cancel_joins_the_first(app: App) -> None:
         undoing.wait_held(push)
         now = app.site.operation(int(number))
         forecast = bob.run("operation:cancel", number, "--dry-run").stdout
-        refused = app.push(bob, status=1)
+        refused = app.push(bob, "-o", "on-busy=reject", "main", status=1)
         with bob.running("operation:cancel", number) as second:
             second.read_until(f"Operation {number} is already cancelling, as alice asked\n")
             undoing.open()

@@ -87,7 +87,8 @@ def test_history_that_was_written_anew(app: App, local: Door) -> None:
 
 
 def test_a_second_push_while_an_operation_runs(app: App, door: Door) -> None:
-    """It is refused at once, with the running ID and how to cancel that from here. What else it brings is stored."""
+    """Where the app rejects it, at once, with the running ID and how to cancel that. What else it brings is stored."""
+    app.site.run("apps:on-busy", app.name, "reject")
     make_holdable(app)
     app.commit("one")
     with holding(app, "build", "one") as hold, app.pushing(door) as first:
@@ -240,10 +241,12 @@ def test_all_or_nothing(app: App, local: Door) -> None:
     assert refs(app) == {"refs/heads/main": commit, "refs/heads/topic": commit}
 
 
-def test_push_options_are_allowed_and_mean_nothing(app: App, embedded: Door) -> None:
-    """A client that always sends some can push."""
+def test_a_push_option_that_nobody_knows(app: App, embedded: Door) -> None:
+    """It is refused, escaped, with the list of those that there are."""
     app.commit("one")
-    assert "now runs v1" in app.push(embedded, "main", "-o", "ci.skip", "-o", "$(touch /tmp/x)\x1b[31m")
+    said = app.push(embedded, "main", "-o", "$(touch /tmp/x)\x1b[31m", status=1)
+    assert r"there is no push option '$(touch /tmp/x)\x1b[31m'; there are: on-busy=queue" in said
+    assert app.site.operations(app.name) == []
 
 
 def test_hostile_names_of_refs(app: App, embedded: Door) -> None:

@@ -7,7 +7,9 @@ from dataclasses import replace
 from safepoint.core import events as e
 from safepoint.core.events import Ending
 from safepoint.core.plan import FINISHING, Kind, Plan, deploy_steps
+from safepoint.core.queueing import OnBusy
 from safepoint.core.settings import Settings
+from safepoint.state import opening
 from safepoint.state.journal import Journal
 from safepoint.state.store import Store
 
@@ -25,8 +27,18 @@ PLAN = Plan(
 
 
 def open_operation(store: Store, plan: Plan = PLAN) -> Journal:
-    number = store.open_operation(plan, by="alice", door="ssh", reason="", environment={"TOKEN": "secret"})
-    return Journal(store, number)
+    """As somebody who holds the app's lock, and who does not want to wait."""
+    opened = opening.open_operation(
+        store,
+        plan,
+        by="alice",
+        door="ssh",
+        reason="",
+        environment={"TOKEN": "secret"},
+        policy=OnBusy.REJECT,
+        may_start=True,
+    )
+    return Journal(store, opened.operation)
 
 
 def run_to_commit(journal: Journal) -> None:

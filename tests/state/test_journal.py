@@ -23,7 +23,7 @@ def test_what_was_appended_is_what_others_read(store: Store) -> None:
     """Whoever replays it comes to the same operation. `on_record` is told of each record, once it is there."""
     number = open_operation(store).operation.id
     seen: list[int] = []
-    journal = Journal(store, number, on_record=lambda _event: seen.append(store.operation(number).length))
+    journal = Journal(store, number, on_record=lambda _now: seen.append(store.operation(number).length))
     journal.append(e.StepStarted(at=1.0, step="export", data={"caf\xe9 \udcff": [1, "two"]}))
     journal.record(e.StepDone(at=2.0, step="export", warnings=("it was close",)))
     assert seen == [1, 2]

@@ -13,8 +13,9 @@ from state.plans import PLAN, deploy, open_operation
 from safepoint.core import events as e
 from safepoint.core.events import Ending
 from safepoint.errors import NoSuchOperation, NotFound, UserError
+from safepoint.state.opening import AppBusy
 from safepoint.state.paths import Home
-from safepoint.state.store import AppBusy, Store
+from safepoint.state.store import Store
 
 
 def test_a_home_is_private(store: Store) -> None:

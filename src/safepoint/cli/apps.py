@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
-from safepoint import removal
+from safepoint import permission, removal
 from safepoint.cli.common import Session, command, json_option, print_json, print_table
 from safepoint.cli.views import time_text
 from safepoint.core.names import app_name
+from safepoint.core.queueing import OnBusy
+from safepoint.core.roles import Action
 from safepoint.git import repositories
 from safepoint.git.branches import branch_name
 from safepoint.git.hook_shims import install_hooks
@@ -19,7 +21,8 @@ from safepoint.state.store import Store
 def apps(session: Session, as_json: bool) -> None:
     """List the apps."""
     with session.store() as store:
-        found = [(app, store.current_release(app.name)) for app in store.apps()]
+        sees = permission.allowed(store, session.visitor, Action.VIEW)
+        found = [(app, store.current_release(app.name)) for app in store.apps() if sees(app.name)]
     if as_json:
         print_json(
             [
@@ -46,10 +49,26 @@ def create(session: Session, name: str, branch: str) -> None:
     app_name(name)
     branch_name(branch)
     with Store.create(session.home) as store:
-        store.create_app(name, branch)
+        with store.transaction():
+            store.create_app(name, branch)
+            session.audit(store, "apps:create", name)
         install_hooks(session.home)
         repositories.create(session.home, name, branch)
     click.echo(f"Created {name}; a push of {branch} to it deploys")
+
+
+@command("apps:on-busy")
+@click.argument("name")
+@click.argument("policy", type=click.Choice([policy.value for policy in OnBusy]), required=False)
+def on_busy(session: Session, name: str, policy: str | None) -> None:
+    """Show or set what becomes of a deploy while another operation runs: queue, supersede or reject."""
+    with session.store() as store:
+        app = store.need_app(name)
+        if policy is not None:
+            with store.transaction():
+                store.set_on_busy(name, OnBusy(policy))
+                session.audit(store, f"apps:on-busy {policy}", name)
+    click.echo(f"{name}: {policy or app.on_busy}")
 
 
 @command("apps:destroy")
@@ -61,8 +80,11 @@ def destroy(session: Session, name: str, yes: bool) -> None:
         app = store.need_app(name)
         if not yes:
             click.confirm(f"Remove {name} with all its releases and its repository, for good?", abort=True)
+        # It takes a while, and may be cut short and done again: what was begun is in the audit too.
+        session.audit(store, "apps:destroy", name, verdict="begun")
         removal.destroy(session.home, store, app)
+        session.audit(store, "apps:destroy", name)
     click.echo(f"Removed {name}")
 
 
-COMMANDS = (apps, create, destroy)
+COMMANDS = (apps, create, on_busy, destroy)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
 
-from safepoint import launch
+from safepoint import launch, permission
 from safepoint.core import wording
+from safepoint.core.audit import DONE
 from safepoint.core.doors import HOME_VARIABLE, Door
-from safepoint.people import who
+from safepoint.core.roles import VERBS, Subject
+from safepoint.people import Visitor, visitor
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
 
@@ -37,18 +39,32 @@ class Session:
         return Home(Path(self._root).absolute())
 
     @property
+    def visitor(self) -> Visitor:
+        return visitor(str(self.home.root))
+
+    @property
     def by(self) -> str:
-        return who()
+        return self.visitor.name
 
     @property
     def door(self) -> Door:
-        door = Door.from_environment(os.environ)
-        return Door.local(str(self.home.root)) if door.kind == "local" else door
+        return self.visitor.door
 
     @contextmanager
     def store(self) -> Iterator[Store]:
         with Store.open(self.home) as store:
             yield store
+
+    def audit(self, store: Store, what: str, app: str = "", *, verdict: str = DONE) -> None:
+        """Write down what is no operation, in the transaction of the change itself."""
+        store.add_audit(by=self.by, door=self.door.origin, app=app, what=what, verdict=verdict)
+
+    def require(self, verb: str, options: Mapping[str, Any]) -> None:
+        """That whoever asks may do `verb` with these options. Raises NotPermitted, NotFound and NoSuchOperation."""
+        _, subject = VERBS.get(verb, (None, None))
+        named = options.get("app", options.get("name") if subject in (Subject.APP, Subject.NEW_APP) else None)
+        with self.store() as store:
+            permission.require(store, self.visitor, verb, app=named, operation=options.get("operation_id"))
 
     def recover(self, store: Store) -> Callable[[str], bool]:
         return lambda app: launch.recover(self.home, store, app)
@@ -79,20 +95,23 @@ def _one_line(_ctx: click.Context, _parameter: click.Parameter, value: str) -> s
 reason_option = click.option("--reason", default="", callback=_one_line, help="Why, for those who ask later.")
 
 
-def _with_session(function: Callable[..., Any]) -> Callable[..., Any]:
+def _with_session(verb: str, function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def call(*arguments: Any, **options: Any) -> Any:
-        return function(click.get_current_context().ensure_object(Session), *arguments, **options)
+        session = click.get_current_context().ensure_object(Session)
+        if session.visitor.key is not None:
+            session.require(verb, options)
+        return function(session, *arguments, **options)
 
     return call
 
 
 def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
-    """A command with --home after the verb too."""
+    """A command with --home after the verb too. Nobody who came with a key gets into it without the right to."""
 
     def make(function: Callable[..., Any]) -> click.Command:
         decorate: Callable[[Callable[..., Any]], click.Command] = click.command(name, **attributes)
-        return decorate(home_option(_with_session(function)))
+        return decorate(home_option(_with_session(name, function)))
 
     return make
 

@@ -34,7 +34,7 @@ def config(session: Session, app: str, as_json: bool) -> None:
 def set_(session: Session, app: str, settings: tuple[str, ...]) -> None:
     """Set configuration for the next release."""
     changes = dict(_parse(setting) for setting in settings)
-    _change(session, app, changes)
+    _change(session, app, "config:set", changes)
     click.echo(f"Set {', '.join(changes)} for the next release of {app}")
 
 
@@ -45,13 +45,14 @@ def unset(session: Session, app: str, names: tuple[str, ...]) -> None:
     """Remove configuration from the next release."""
     for name in names:
         _check(name)
-    _change(session, app, dict.fromkeys(names))
+    _change(session, app, "config:unset", dict.fromkeys(names))
     click.echo(f"Removed {', '.join(names)} from the next release of {app}")
 
 
-def _change(session: Session, app: str, changes: dict[str, str] | dict[str, None]) -> None:
-    with session.store() as store:
+def _change(session: Session, app: str, verb: str, changes: dict[str, str] | dict[str, None]) -> None:
+    with session.store() as store, store.transaction():
         store.change_config(store.need_app(app).name, {**changes})
+        session.audit(store, " ".join((verb, *changes)), app)  # the names: values are secrets
 
 
 def _parse(setting: str) -> tuple[str, str]:

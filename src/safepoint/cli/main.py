@@ -7,7 +7,7 @@ import sys
 import click
 
 from safepoint import __version__, logs
-from safepoint.cli import apps, config, keys, operations, releases, server
+from safepoint.cli import apps, audit, config, hooks, keys, operations, releases, server
 from safepoint.cli.common import Session, home_option
 from safepoint.control.follow import ReaderGone
 from safepoint.errors import UsageError, UserError
@@ -37,7 +37,7 @@ def safepoint() -> None:
     """
 
 
-for _module in (apps, config, keys, operations, releases, server):
+for _module in (apps, audit, config, hooks, keys, operations, releases, server):
     for _command in _module.COMMANDS:
         safepoint.add_command(_command)
 

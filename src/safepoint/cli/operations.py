@@ -9,19 +9,20 @@ from collections.abc import Callable
 
 import click
 
-from safepoint import launch
+from safepoint import launch, permission
 from safepoint.cli.common import Session, command, json_option, print_json, print_table, reason_option
 from safepoint.cli.views import as_json as view
-from safepoint.cli.views import lines, local_time
+from safepoint.cli.views import entry_as_json, lines, local_time
 from safepoint.control.cancel import request_cancel
 from safepoint.control.follow import follow as follow_output
 from safepoint.core import wording
 from safepoint.core.events import Ending, Verdict
 from safepoint.core.operation import Operation, verdict
+from safepoint.core.roles import Action
 from safepoint.errors import NoSuchOperation
 from safepoint.state.store import Store
 
-_FOLLOW_STATUS = {Ending.SUCCEEDED: 0, Ending.FAILED: 1, Ending.CANCELLED: 3, Ending.STUCK: 4}
+_FOLLOW_STATUS = {Ending.SUCCEEDED: 0, Ending.FAILED: 1, Ending.CANCELLED: 3, Ending.STUCK: 4, Ending.SUPERSEDED: 3}
 _TOO_LATE = 3
 
 
@@ -49,7 +50,7 @@ def list_(session: Session, app: str | None, limit: int, as_json: bool) -> None:
     with session.store() as store:
         if app is not None and not store.operations(app, 1):
             store.need_app(app)
-        found = store.operations(app, limit)
+        found = store.operations(app, limit, permission.allowed(store, session.visitor, Action.VIEW))
     if as_json:
         print_json([view(session.home, each) for each in found])
         return
@@ -74,11 +75,11 @@ def list_(session: Session, app: str | None, limit: int, as_json: bool) -> None:
 def show(session: Session, operation_id: int, as_json: bool) -> None:
     """Show an operation: its steps with their times, who, what and why."""
     with session.store() as store:
-        found = store.operation(operation_id)
+        found, story = store.operation(operation_id), store.audit_of(operation_id)
     if as_json:
-        print_json(view(session.home, found))
+        print_json(view(session.home, found) | {"audit": [entry_as_json(entry) for entry in story]})
         return
-    for line in lines(session.home, found, time.time()):
+    for line in lines(session.home, found, story, time.time()):
         click.echo(line)
 
 
@@ -142,6 +143,7 @@ def cancel(
             store,
             operation_id,
             by=session.by,
+            door=session.door.origin,
             reason=reason,
             force=force,
             recover=session.recover(store),
@@ -185,12 +187,13 @@ def recover(session: Session, operation_id: int | None) -> int:
         if found.ending is None:
             session.recover(store)(found.app)
         else:
-            launch.retry(session.home, store, found, by=session.by)
+            launch.retry(session.home, store, found, by=session.by, door=session.door.origin)
         return follow_to_end(session, store, operation_id, start=_output_size(session, operation_id))
 
 
 def _recover_all(session: Session, store: Store) -> int:
-    dead = [op for op in store.running() if session.recover(store)(op.app)]
+    may = permission.allowed(store, session.visitor, Action.OPERATE)
+    dead = [op for op in store.running() if may(op.app) and session.recover(store)(op.app)]
     if not dead:
         click.echo("Nothing to recover")
     for operation in dead:
@@ -247,7 +250,7 @@ def _follow(
         operation_id,
         write,
         recover=session.recover(store),
-        reader=sys.stdout.fileno(),
+        readers=(sys.stdout.fileno(),),
         start=start,
     )
 

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import click
 
-from safepoint import launch, planning
+from safepoint import launch, permission, planning
 from safepoint.cli.common import Session, command, json_option, print_json, print_table, reason_option
 from safepoint.cli.operations import follow_to_end
 from safepoint.cli.views import local_time, time_text
 from safepoint.core import wording
 from safepoint.core.app import App
 from safepoint.core.plan import Plan
+from safepoint.core.queueing import OnBusy
 from safepoint.errors import NotFound, UsageError, UserError
 from safepoint.git import objects
-from safepoint.state.store import AppBusy, Store
+from safepoint.state.opening import AppBusy
+from safepoint.state.store import Store
+
+_on_busy = click.option(
+    "--on-busy",
+    type=click.Choice([policy.value for policy in OnBusy]),
+    help="What to do while another operation runs; else as the app says.",
+)
 
 
 @command("releases")
@@ -46,13 +54,17 @@ def releases(session: Session, app: str, as_json: bool) -> None:
 @click.argument("release", required=False)
 @reason_option
 @click.option("--no-wait", is_flag=True, help="Return as soon as it is detached.")
+@_on_busy
 @json_option
-def rollback(session: Session, *, app: str, release: str | None, reason: str, no_wait: bool, as_json: bool) -> int:
+def rollback(
+    session: Session, *, app: str, release: str | None, reason: str, no_wait: bool, on_busy: str | None, as_json: bool
+) -> int:
     """Go back to a release that is kept (vN), or to the one before. Nothing is rebuilt."""
     with session.store() as store:
         found = store.need_app(app)
         plan, target = planning.rollback(session.home, store, found, _number(release))
-        number = _launch(session, store, plan, reason, dict(target.environment))
+        environment = dict(target.environment)
+        number = _launch(session, store, plan, reason=reason, environment=environment, on_busy=on_busy)
         return follow_to_end(session, store, number, no_wait=no_wait, as_json=as_json)
 
 
@@ -61,32 +73,44 @@ def rollback(session: Session, *, app: str, release: str | None, reason: str, no
 @click.argument("commit", required=False)
 @reason_option
 @click.option("--no-wait", is_flag=True, help="Return as soon as it is detached.")
+@_on_busy
 @json_option
-def deploy(session: Session, *, app: str, commit: str | None, reason: str, no_wait: bool, as_json: bool) -> int:
+def deploy(
+    session: Session, *, app: str, commit: str | None, reason: str, no_wait: bool, on_busy: str | None, as_json: bool
+) -> int:
     """Deploy what the app's branch has, or COMMIT, without a push."""
     with session.store() as store:
         found = store.need_app(app)
         plan = planning.deploy(session.home, store, found, _resolve(session, found, commit))
-        number = _launch(session, store, plan, reason, store.config(app))
+        number = _launch(session, store, plan, reason=reason, environment=store.config(app), on_busy=on_busy)
         return follow_to_end(session, store, number, no_wait=no_wait, as_json=as_json)
 
 
-def _launch(session: Session, store: Store, plan: Plan, reason: str, environment: dict[str, str]) -> int:
+def _launch(
+    session: Session, store: Store, plan: Plan, *, reason: str, environment: dict[str, str], on_busy: str | None
+) -> int:
+    app = store.need_app(plan.app)
+    policy = OnBusy(on_busy) if on_busy else app.on_busy
     try:
-        number = launch.open_and_launch(
+        opened = launch.open_and_launch(
             session.home,
             store,
             plan,
             by=session.by,
-            door=session.door.kind,
+            door=session.door.origin,
+            policy=policy,
             reason=reason,
             environment=environment,
+            permit_cancel=permission.superseding(store, session.visitor, app, policy),
         )
     except AppBusy as busy:
         cancel = session.door.cancel_command(busy.operation)
         raise UserError(*wording.busy(store.operation(busy.operation), cancel)) from None
+    number = opened.operation
+    queued = (wording.queued(number, store.unfinished(plan.app), plan.app),) if opened.queued else ()
     for line in (
         wording.deploying(plan.commit, plan.app, plan.release, number),
+        *queued,
         *wording.detached(session.door.cancel_command(number)),
     ):
         click.echo(f"{wording.PREFIX}{line}" if line else "", err=True)

@@ -6,7 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from safepoint.core import wording
+from safepoint.core.audit import Entry
+from safepoint.core.doors import kind_and_address
 from safepoint.core.operation import Operation, StepRecord
+from safepoint.core.slots import slot_of
 from safepoint.processes import identity
 from safepoint.state import pidfile
 from safepoint.state.paths import Home
@@ -22,7 +25,8 @@ def as_json(home: Home, op: Operation) -> dict[str, Any]:
         "release": op.plan.release,
         "previous_release": op.plan.previous_release,
         "by": op.header.by,
-        "door": op.header.door,
+        "door": kind_and_address(op.header.door)[0],
+        "address": kind_and_address(op.header.door)[1] or None,
         "reason": op.header.reason,
         "state": op.state.value,
         "step": running.name if running else None,
@@ -59,7 +63,7 @@ def _step(step: StepRecord) -> dict[str, Any]:
 
 def worker_pid(home: Home, op: Operation) -> int | None:
     """The pid of the worker that runs it now."""
-    signed = pidfile.read(home.pidfile(op.app)) if op.ending is None else None
+    signed = pidfile.read(home.pidfile(slot_of(op))) if op.ending is None else None
     if signed is None or signed[1] != op.id or not identity.alive(signed[0]):
         return None
     return signed[0].pid
@@ -73,21 +77,45 @@ def local_time(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
-def lines(home: Home, op: Operation, now: float) -> list[str]:
-    """`operation:show` for people."""
+def entry_as_json(entry: Entry) -> dict[str, Any]:
+    door, address = kind_and_address(entry.door)
+    return {
+        "at": time_text(entry.at),
+        "by": entry.by,
+        "door": door or None,
+        "address": address or None,
+        "app": entry.app or None,
+        "operation": entry.operation,
+        "what": entry.what,
+        "verdict": entry.verdict,
+        "reason": entry.reason or None,
+        "requested": time_text(entry.requested),
+        "effective": time_text(entry.effective),
+    }
+
+
+def entry_line(entry: Entry) -> str:
+    """One line of the audit, without its subject."""
+    who = f"{entry.by} ({entry.door.replace(' ', ' from ')})" if entry.door else entry.by
+    late = entry.effective is not None and entry.effective > entry.at
+    done = f", effective {local_time(entry.effective)}" if late and entry.effective is not None else ""
+    why = f": {entry.reason}" if entry.reason else ""
+    return wording.printable(f"{local_time(entry.at)}  {who}  {entry.what}  {entry.verdict}{done}{why}")
+
+
+def lines(home: Home, op: Operation, story: list[Entry], now: float) -> list[str]:
+    """`operation:show` for people; `story` is what the audit has of it."""
     plan = op.plan
     found = [
         f"operation {op.id}: {plan.kind} of {op.app} v{plan.release} ({plan.commit[:8]})",
-        f"by        {op.header.by} ({op.header.door}), {local_time(op.header.opened)}",
+        f"by        {op.header.by} ({op.header.door.replace(' ', ' from ')}), {local_time(op.header.opened)}",
         f"state     {op.state}",
     ]
     if op.header.reason:
         found.append(f"reason    {op.header.reason}")
     if (pid := worker_pid(home, op)) is not None:
         found.append(f"process   {pid}")
-    if op.cancel is not None:
-        why = f": {op.cancel.reason}" if op.cancel.reason else ""
-        found.append(f"cancel    by {op.cancel.by}, {local_time(op.cancel.at)}{why}")
+    found += [f"asked     {entry_line(entry)}" for entry in story[1:] if entry.requested is not None]
     if op.failure:
         found.append(wording.printable(f"failure   {op.failure}"))
     found += ["", *(_step_line(step, now) for step in op.steps), ""]

@@ -5,16 +5,16 @@ Whichever it is, the verdict is given in the journal, under the store's lock, an
 
 from __future__ import annotations
 
-import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from safepoint.control.client import Connection, NoAnswer
 from safepoint.control.protocol import BadFrame
+from safepoint.control.wake import wake
 from safepoint.core import wording
 from safepoint.core.events import Verdict
-from safepoint.processes import identity
-from safepoint.state import pidfile
+from safepoint.core.slots import slot_of
 from safepoint.state.journal import Journal
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
@@ -30,40 +30,34 @@ class Answer:
 
 
 def request_cancel(
-    home: Home, store: Store, number: int, *, by: str, reason: str, force: bool, recover: Callable[[str], object]
+    home: Home,
+    store: Store,
+    number: int,
+    *,
+    by: str,
+    door: str,
+    reason: str,
+    force: bool,
+    recover: Callable[[str], object],
 ) -> Answer:
     """Returns once the request is journalled and the worker, or whoever takes over, knows. Raises NoSuchOperation."""
+    requested = time.time()
     operation = store.operation(number)
     if operation.ending is None:
         try:
-            with Connection.to(home, operation.app) as connection:
-                answer = connection.ask("cancel", number, by=by, reason=reason, force=force)
+            with Connection.to(home, slot_of(operation)) as connection:
+                answer = connection.ask(
+                    "cancel", number, by=by, door=door, reason=reason, force=force, requested=requested
+                )
                 return Answer(Verdict(answer["verdict"]), answer["answer"])
         except (NoAnswer, BadFrame):
             pass  # it is dead, hung, or has just ended: the journal knows
     journal = Journal(store, number)
-    verdict = journal.request_cancel(by=by, reason=reason, force=force)
+    verdict = journal.request_cancel(by=by, door=door, reason=reason, force=force, requested=requested)
     text = wording.answer(journal.operation, verdict)
     note = ""
     if journal.operation.ending is None and not recover(operation.app):
-        note = _signal(home, operation.app, number, force=force, recover=recover)
+        note = wake(home, journal.operation, force=force)
+        if force:
+            recover(operation.app)
     return Answer(verdict, text, note)
-
-
-def _signal(home: Home, app: str, number: int, *, force: bool, recover: Callable[[str], object]) -> str:
-    """The worker lives, by its lock, but does not answer."""
-    signed = pidfile.read(home.pidfile(app))
-    if signed is None or signed[1] != number or not identity.alive(signed[0]):
-        return ""  # it is just beginning, and finds the request in the journal
-    worker = signed[0]
-    if not force:
-        identity.signal(worker, signal.SIGTERM)
-        return (
-            f"the deploy process {worker.pid} does not answer; it has got a SIGTERM. "
-            "If it stays silent, `operation:cancel --force` ends it"
-        )
-    fd = identity.open_pidfd(worker)
-    if fd is not None:
-        identity.kill_and_wait(fd)
-    recover(app)
-    return f"the deploy process {worker.pid} did not answer and was killed; another one takes over"

@@ -26,12 +26,12 @@ class Connection:
         self._socket = sock
 
     @classmethod
-    def to(cls, home: Home, app: str, timeout: float = ANSWER_SECONDS) -> Self:
+    def to(cls, home: Home, slot: str, timeout: float = ANSWER_SECONDS) -> Self:
         """Raises NoAnswer."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.settimeout(timeout)
-            with short(home.control_socket(app)) as address:
+            with short(home.control_socket(slot)) as address:
                 sock.connect(address)
         except OSError as error:
             sock.close()

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from safepoint.control.client import Connection, NoAnswer
 from safepoint.control.protocol import BadFrame
 from safepoint.core.operation import Operation
+from safepoint.core.slots import slot_of
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
 
@@ -31,13 +32,13 @@ def follow(
     write: Callable[[bytes], None],
     *,
     recover: Callable[[str], object],
-    reader: int | None = None,
+    readers: tuple[int, ...] = (),
     start: int = 0,
 ) -> Operation:
     """Write the output from byte `start` on until the operation has ended; returns how it is then.
 
-    `recover` is called with the app's name when the worker is found dead. `reader`: a descriptor whose error or
-    hang-up means that nobody reads any more, which raises ReaderGone.
+    `recover` is called with the app's name when the worker is found dead. `readers`: descriptors whose error
+    or hang-up means that nobody reads any more, which raises ReaderGone.
     """
     file: BinaryIO | None = None
     try:
@@ -52,11 +53,11 @@ def follow(
                     _copy(file, write)
                     return operation
                 if not recover(operation.app):
-                    _wait(None, reader, seconds=0.05)  # it is just beginning, or just ending
+                    _wait(None, readers, seconds=0.05)  # it is just beginning, or just ending
                 continue
             with connection:
                 _copy(file, write)
-                while not _wait(connection, reader):
+                while not _wait(connection, readers):
                     file = file or _open(home, number, start)
                     _copy(file, write)
     finally:
@@ -66,7 +67,7 @@ def follow(
 
 def _connect(home: Home, operation: Operation) -> Connection | None:
     try:
-        connection = Connection.to(home, operation.app)
+        connection = Connection.to(home, slot_of(operation))
     except NoAnswer:
         return None
     try:
@@ -77,15 +78,15 @@ def _connect(home: Home, operation: Operation) -> Connection | None:
     return connection
 
 
-def _wait(connection: Connection | None, reader: int | None, seconds: float | None = None) -> bool:
+def _wait(connection: Connection | None, readers: tuple[int, ...], seconds: float | None = None) -> bool:
     """Wait for more; True where the worker is gone."""
     poll = select.poll()
     if connection is not None:
         poll.register(connection.fileno(), select.POLLIN)
-    if reader is not None:
+    for reader in readers:
         poll.register(reader, 0)  # errors and hang-ups are always reported
     for fd, _ in poll.poll(None if seconds is None else seconds * 1000):
-        if fd == reader:
+        if fd in readers:
             raise ReaderGone
     return connection is None or connection.gone()
 

@@ -17,6 +17,8 @@ from typing import Any
 from safepoint.control.protocol import MAX_FRAME, BadFrame, decode, encode
 
 _MAX_CLIENTS = 200
+_OWN = {"signal", "detached"}
+"""What happens to the worker, and is not for clients to ask for."""
 
 Handler = Callable[[dict[str, Any]], dict[str, Any]]
 """Answers one request. Runs in the server's thread."""
@@ -38,7 +40,6 @@ class ControlServer:
         {"verb": "signal"}. `on_defect` logs the exception that is being handled, and returns a clause for people.
         """
         self._on_defect = on_defect
-        self._listener = listener
         self._operation = operation
         self._handlers = handlers
         self._selector = selectors.DefaultSelector()
@@ -50,11 +51,24 @@ class ControlServer:
         if watch_signals:
             self.signals, self._signal_read = _pipe()
             self._selector.register(self._signal_read, selectors.EVENT_READ, self._signalled)
-        listener.setblocking(False)
-        self._selector.register(listener, selectors.EVENT_READ, self._accept)
+        self.add(listener)
         self._selector.register(self._grown, selectors.EVENT_READ, self._wake_followers)
         self._selector.register(self._stop, selectors.EVENT_READ)
         self._thread = Thread(target=self._serve, name="control", daemon=True)
+
+    def add(self, listener: socket.socket) -> None:
+        """Answer on another socket too. Safe from any thread: epoll takes it at once (epoll_ctl(2))."""
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ, lambda: self._accept(listener))
+
+    def watch(self, descriptor: int, verb: str) -> None:
+        """Handle {"verb": verb} when the descriptor becomes readable, once. Before `start`."""
+
+        def happened() -> None:
+            self._selector.unregister(descriptor)
+            self._call(verb)
+
+        self._selector.register(descriptor, selectors.EVENT_READ, happened)
 
     def start(self) -> None:
         self._thread.start()
@@ -80,9 +94,9 @@ class ControlServer:
                     return
                 key.data()
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         try:
-            client, _ = self._listener.accept()
+            client, _ = listener.accept()
         except OSError:  # it has gone again, or no descriptor is free: the next event tries again
             return
         client.setblocking(False)
@@ -130,8 +144,8 @@ class ControlServer:
             self._followers.add(client)
             return {"ok": True}
         handler = self._handlers.get(verb) if isinstance(verb, str) else None
-        if handler is None or verb == "signal":
-            raise BadFrame("the verbs are " + ", ".join(sorted({*self._handlers, "follow"} - {"signal"})))
+        if handler is None or verb in _OWN:
+            raise BadFrame("the verbs are " + ", ".join(sorted({*self._handlers, "follow"} - _OWN)))
         return handler(request)
 
     def _send(self, client: socket.socket, data: bytes) -> None:
@@ -151,10 +165,13 @@ class ControlServer:
     def _signalled(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._signal_read, 4096)
+        self._call("signal")
+
+    def _call(self, verb: str) -> None:
         try:
-            self._handlers["signal"]({})
+            self._handlers[verb]({})
         except Exception:
-            self._on_defect("the signal could not be handled")
+            self._on_defect(f"{verb} could not be handled")
 
     def _drop(self, client: socket.socket) -> None:
         if client in self._clients:

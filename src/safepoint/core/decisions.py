@@ -10,6 +10,11 @@ from safepoint.core.operation import IllegalEvent, Operation
 
 
 @dataclass(frozen=True, slots=True)
+class AwaitTurn:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class Do:
     step: str
 
@@ -29,7 +34,7 @@ class End:
     ending: Ending
 
 
-Action = Do | Undo | Commit | End
+Action = AwaitTurn | Do | Undo | Commit | End
 
 
 def decide(operation: Operation) -> Action | None:
@@ -47,6 +52,8 @@ def decide(operation: Operation) -> Action | None:
         return End(ending)
     if operation.turned and (undo := state.next_undo(operation)) is not None:
         return Undo(undo)
+    if operation.queued:
+        return AwaitTurn()
     if state.ready_to_commit(operation):
         return Commit()
     if (step := state.next_step(operation)) is not None:

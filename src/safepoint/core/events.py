@@ -16,6 +16,7 @@ class Ending(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     STUCK = "stuck"
+    SUPERSEDED = "superseded"
 
 
 class Verdict(StrEnum):
@@ -44,6 +45,37 @@ class Event:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _StepEvent(Event):
     step: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received(Event):
+    """The objects of the push are in the repository: nothing of it is needed any more."""
+
+    type = "received"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun(Event):
+    """The turn of a queued operation has come. `plan` is made anew: what it would replace has changed meanwhile."""
+
+    type = "begun"
+    plan: Data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused(Event):
+    """The turn of a queued operation has come, or cannot come any more, and it may not begin."""
+
+    type = "refused"
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded(Event):
+    """A newer operation has taken the place of a queued one."""
+
+    type = "superseded"
+    operation: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +114,9 @@ class CancelRequested(Event):
     reason: str
     verdict: Verdict
     force: bool = False
+    door: str = ""
+    requested: float | None = None
+    """When it was asked for, where that was before the worker, or whoever gave the verdict, came to it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +156,7 @@ class RecoveryRequested(Event):
 
     type = "recovery requested"
     by: str
+    door: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +175,8 @@ class Ended(Event):
 _TYPES: dict[str, type[Event]] = {
     each.type: each
     for each in (
-        StepStarted, StepDone, StepFailed, StepInterrupted, CancelRequested, Committed,
+        Received, Begun, Refused, Superseded, StepStarted, StepDone, StepFailed, StepInterrupted,
+        CancelRequested, Committed,
         UndoStarted, UndoDone, UndoFailed, WorkerDied, RecoveryRequested, AppRemoved, Ended,
     )
 }  # fmt: skip

@@ -11,12 +11,14 @@ from safepoint.core.plan import OnCancel, Plan
 
 
 class State(StrEnum):
+    QUEUED = "queued"
     RUNNING = "running"
     UNDOING = "undoing"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
     STUCK = "stuck"
+    SUPERSEDED = "superseded"
 
 
 class StepState(StrEnum):
@@ -63,6 +65,8 @@ class Header:
     door: str
     opened: float
     reason: str = ""
+    queued: bool = False
+    """It was opened while the app was busy, and has to wait for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,12 @@ class Operation:
     steps: tuple[StepRecord, ...]
     length: int = 0
     """How many events have been applied."""
+    queued: bool = False
+    """It waits for its turn; nothing of it has happened."""
+    received: bool = False
+    """The push that opened it is not needed any more."""
+    superseded: int | None = None
+    """The newer operation that has taken its place in the queue."""
     cancel: Cancel | None = None
     """The cancel that was accepted."""
     failure: str = ""
@@ -92,13 +102,16 @@ class Operation:
     @property
     def turned(self) -> bool:
         """Whether it goes backwards."""
-        return self.committed is None and (self.cancel is not None or bool(self.failure))
+        stopped = self.cancel is not None or self.superseded is not None or bool(self.failure)
+        return self.committed is None and stopped
 
     @property
     def state(self) -> State:
         if self.ending is not None:
             return State(self.ending.value)
-        return State.UNDOING if self.turned else State.RUNNING
+        if self.turned:
+            return State.UNDOING
+        return State.QUEUED if self.queued else State.RUNNING
 
     @property
     def running(self) -> StepRecord | None:
@@ -114,7 +127,11 @@ class Operation:
 
 
 def opened(header: Header, plan: Plan) -> Operation:
-    return Operation(header, plan, tuple(StepRecord(step.name) for step in (*plan.steps, *plan.finishing)))
+    return Operation(header, plan, _pending(plan), queued=header.queued)
+
+
+def _pending(plan: Plan) -> tuple[StepRecord, ...]:
+    return tuple(StepRecord(step.name) for step in (*plan.steps, *plan.finishing))
 
 
 def replay(header: Header, plan: Plan, events: Iterable[e.Event]) -> Operation:
@@ -134,8 +151,20 @@ def apply(operation: Operation, event: e.Event) -> Operation:
 
 def _apply(op: Operation, event: e.Event) -> Operation:  # noqa: PLR0912  a table, one row an event
     match event:
+        case e.Received():
+            return replace(op, received=True)
+        case e.Begun():
+            _require(op.queued and not op.turned, op, event)
+            plan = Plan.from_json(event.plan)
+            return replace(op, queued=False, plan=plan, steps=_pending(plan))
+        case e.Refused():
+            _require(op.queued and not op.turned and bool(event.reason), op, event)
+            return replace(op, failure=event.reason)
+        case e.Superseded():
+            _require(op.queued and not op.turned, op, event)
+            return replace(op, superseded=event.operation)
         case e.StepStarted():
-            _require(not op.turned and event.step == _next_step(op), op, event)
+            _require(not op.turned and not op.queued and event.step == _next_step(op), op, event)
             return _set(op, event.step, StepState.RUNNING, started=event.at, ended=None, data=event.data)
         case e.StepDone():
             _require(_state(op, event.step) is StepState.RUNNING, op, event)
@@ -189,7 +218,7 @@ def verdict(op: Operation) -> e.Verdict:
         return e.Verdict.TOO_LATE
     if op.cancel is not None:
         return e.Verdict.ALREADY_CANCELLING
-    if op.failure:
+    if op.failure or op.superseded is not None:
         return e.Verdict.TOO_LATE
     running = op.running
     if running is not None and op.plan.step(running.name).on_cancel is OnCancel.FINISH:
@@ -199,7 +228,7 @@ def verdict(op: Operation) -> e.Verdict:
 
 def next_step(op: Operation) -> str | None:
     """The step to be started next on the way forward; None where the commit or the end is next."""
-    if op.running is not None or op.turned:
+    if op.running is not None or op.turned or op.queued:
         return None
     return _next_step(op)
 
@@ -211,7 +240,12 @@ def next_undo(op: Operation) -> str | None:
 
 
 def ready_to_commit(op: Operation) -> bool:
-    return op.committed is None and not op.turned and all(step.state is StepState.DONE for step in _undoable(op))
+    return (
+        op.committed is None
+        and not op.turned
+        and not op.queued
+        and all(step.state is StepState.DONE for step in _undoable(op))
+    )
 
 
 def ending(op: Operation) -> e.Ending | None:
@@ -223,6 +257,8 @@ def ending(op: Operation) -> e.Ending | None:
             return e.Ending.STUCK
         if next_undo(op) is not None:
             return None
+        if op.superseded is not None:
+            return e.Ending.SUPERSEDED
         return _restored(op)
     if op.committed is not None and _next_step(op) is None:
         return e.Ending.SUCCEEDED
@@ -251,7 +287,7 @@ def _worker_died(op: Operation, event: e.WorkerDied) -> Operation:
     if op.committed is not None:
         return _set(op, running.name, StepState.PENDING) if running is not None else op
     broken = _set(op, running.name, StepState.INTERRUPTED, ended=event.at) if running is not None else op
-    if broken.turned:
+    if broken.turned or broken.queued:  # one that waits has done nothing, and goes on waiting
         return broken
     where = f" during {running.name}" if running is not None else ""
     return replace(broken, failure=f"the deploy process died{where}", failed_step=running.name if running else "")

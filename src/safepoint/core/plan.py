@@ -63,6 +63,8 @@ class Plan:
     """The release that serves while nothing of this plan has happened."""
     receiver: ProcessIdentity | None = None
     """The git-receive-pack that brings the objects, where they come by a push."""
+    attach: bool = False
+    """Losing the client of the push cancels the operation."""
     build: tuple[str, ...] = field(default=())
     """Shell commands that build the release, in order."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from safepoint.core import plan as p
+from safepoint.core.doors import AFTER_PUSH, kind_and_address
 from safepoint.core.events import Ending, Verdict
 from safepoint.core.operation import Operation, StepState, next_undo, verdict
 from safepoint.core.plan import Kind, Plan
@@ -27,6 +28,29 @@ def deploying(commit: str, app: str, release: int, operation: int) -> str:
     return f"Deploying {commit[:8]}... (operation {operation}: {app} v{release})"
 
 
+def queued(number: int, running: Operation | None, app: str) -> str:
+    behind = f"operation {running.id}" if running is not None else "another operation"
+    return f"Queued: {app} is busy with {behind}; operation {number} waits for its turn"
+
+
+def waiting(op: Operation, running: Operation | None) -> str:
+    behind = f"operation {running.id} ({running.header.by})" if running is not None else "the one before"
+    return f"Waiting for {behind} to end..."
+
+
+def fetch_first(plan: Plan, current: Operation | None) -> str:
+    """Why a push that has waited is refused: what it would replace is not what its pusher has seen."""
+    whose = f"operation {current.id} ({current.header.by}) moved" if current is not None else "somebody moved"
+    return (
+        f"fetch first: {whose} {plan.branch} to {plan.previous_commit[:8]} meanwhile, "
+        f"and {plan.commit[:8]} does not have it"
+    )
+
+
+def begun(op: Operation) -> str:
+    return f"Its turn has come: {op.plan.kind} of {op.plan.commit[:8]} as v{op.plan.release}"
+
+
 def detached(cancel_command: str) -> tuple[str, ...]:
     """Said once it is true: the objects are in place, and nothing of the push is needed any more."""
     return (
@@ -38,6 +62,40 @@ def detached(cancel_command: str) -> tuple[str, ...]:
         f"    {cancel_command}",
         "",
     )
+
+
+def attached(cancel_command: str) -> tuple[str, ...]:
+    """The banner of a push that was made with `-o attach`."""
+    return (
+        "",
+        "This deploy is attached: pressing CTRL + C, or losing the connection, cancels it",
+        "",
+        "From another terminal you can cancel it with:",
+        f"    {cancel_command}",
+        "",
+    )
+
+
+def not_waiting(follow_command: str) -> str:
+    return f"Not waiting for its end; follow it with: {follow_command}"
+
+
+def launched(follow_command: str, cancel_command: str) -> tuple[str, ...]:
+    """The banner of a push into a repository that is hosted elsewhere."""
+    return (
+        "",
+        "This push does not wait for the deploy, which goes on in the background",
+        "",
+        "On the server you can follow it, and cancel it, with:",
+        f"    {follow_command}",
+        f"    {cancel_command}",
+        "",
+    )
+
+
+def try_again(app: str, branch: str, commit: str) -> str:
+    """After a push into a repository that is hosted elsewhere: pushing again would change nothing."""
+    return f"{branch} has moved all the same; to try {commit[:8]} again: `deploy {app} {commit}`"
 
 
 def doing(plan: Plan, step: str) -> str:
@@ -107,6 +165,8 @@ def closing(op: Operation) -> str:
 
 def _closing(op: Operation) -> str:
     plan = op.plan
+    if op.queued and op.ending is not None:
+        return _never_begun(op)
     match op.ending:
         case Ending.SUCCEEDED:
             return f"operation {op.id} succeeded: {plan.app} now runs v{plan.release}"
@@ -126,6 +186,16 @@ def _closing(op: Operation) -> str:
     return f"operation {op.id} is {op.state}"
 
 
+def _never_begun(op: Operation) -> str:
+    """Of an operation whose turn never came."""
+    if op.superseded is not None:
+        return f"operation {op.id} superseded by operation {op.superseded}, without having begun"
+    if op.cancel is not None:
+        why = f" ({op.cancel.reason})" if op.cancel.reason else ""
+        return f"operation {op.id} cancelled by {op.cancel.by}{why}, without having begun"
+    return f"operation {op.id} failed: {op.failure}; it has not begun"
+
+
 def still(plan: Plan) -> str:
     if plan.previous_release is None:
         return f"{plan.app} has no release, as before"
@@ -135,6 +205,8 @@ def still(plan: Plan) -> str:
 def ending_lines(op: Operation) -> tuple[str, ...]:
     """The closing sentence with its warnings before it, and what to do next where there is something."""
     lines = tuple(printable(f"warning: {text}") for text in op.warnings)
+    if op.ending in (Ending.FAILED, Ending.CANCELLED) and kind_and_address(op.header.door)[0] == AFTER_PUSH:
+        return (*lines, closing(op), try_again(op.app, op.plan.branch, op.plan.commit))
     if op.ending is Ending.STUCK:
         return (*lines, closing(op), f"see what is left with `operation:show {op.id}`, mend it, then `recover {op.id}`")
     return (*lines, closing(op))

@@ -7,6 +7,7 @@ does, and may take a death for a good start: it looks once a second. Touches not
 from __future__ import annotations
 
 import os
+import select
 import signal
 from typing import Any
 
@@ -21,6 +22,7 @@ class Plugin:
         self._supervisord = supervisord
         _Wakeup(supervisord.options.get_socket_map())
         _remember_endings(supervisord.options)
+        _forget_errors(supervisord.options.poller)
         events.subscribe(events.ProcessStateBackoffEvent, _count_failure)
         events.subscribe(events.ProcessStateExitedEvent, _count_failure)
 
@@ -83,6 +85,24 @@ def _remember_endings(options: Any) -> None:
         return pid, status
 
     options.waitpid = remembering
+
+
+def _forget_errors(poller: Any) -> None:
+    """Stop looking at a descriptor that has nothing but an error: supervisord takes no notice, and would turn for ever.
+
+    It happens when a group is removed and another is added within one round. The descriptor of the first stays
+    registered, and its number is by then an end of a pipe to the second.
+    """
+    poll_fds = poller._poll_fds
+
+    def forgetting(timeout: float) -> list[tuple[int, int]]:
+        found: list[tuple[int, int]] = poll_fds(timeout)
+        for fd, mask in found:
+            if mask == select.POLLERR:
+                poller.unregister_readable(fd)
+        return found
+
+    poller._poll_fds = forgetting
 
 
 def _count_failure(event: Any) -> None:

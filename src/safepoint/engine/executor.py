@@ -11,7 +11,7 @@ from typing import Protocol
 
 from safepoint.core import events as e
 from safepoint.core import wording
-from safepoint.core.decisions import Action, Commit, Do, End, Undo, decide
+from safepoint.core.decisions import Action, AwaitTurn, Commit, Do, End, Undo, decide
 from safepoint.core.failures import Interrupted, Overtaken, StepError
 from safepoint.core.operation import Operation
 from safepoint.engine.context import Context
@@ -48,6 +48,8 @@ class Executor:
                 self._do(step)
             case Undo(step):
                 self._undo(step)
+            case AwaitTurn():
+                raise AssertionError("an executor is for operations whose turn has come")
             case Commit():
                 self._journal.append(e.Committed(at=time.time()))
                 self._ctx.output.say(wording.committed(self._ctx.plan))

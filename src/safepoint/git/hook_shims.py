@@ -18,7 +18,7 @@ def install_hooks(home: Home) -> None:
     for name in HOOKS:
         path = home.hooks / name
         # Quoted for sh, since the path of a virtual environment may have anything in it.
-        text = _source(name).replace("@PYTHON@", shlex.quote(sys.executable)).encode()
+        text = source(name).replace("@PYTHON@", shlex.quote(sys.executable)).encode()
         try:
             if not _is(path, text):
                 home.hooks.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -34,8 +34,8 @@ def _is(path: Path, text: bytes) -> bool:
         return False
 
 
-def _source(name: str) -> str:
-    """A wheel has the shims inside the package, a source tree has them at its top."""
+def source(name: str) -> str:
+    """The text of a shim. A wheel has the shims inside the package, a source tree has them at its top."""
     here = Path(__file__).resolve()
     for directory in (here.with_name("shims"), here.parents[3] / "hooks"):
         if (directory / name).is_file():

@@ -9,28 +9,32 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
-from safepoint import launch, logs, planning
+from safepoint import launch, logs, permission, planning
 from safepoint.control.client import Connection, NoAnswer
 from safepoint.control.follow import ReaderGone, follow
 from safepoint.control.protocol import BadFrame
-from safepoint.core import wording
+from safepoint.core import push_options, wording
 from safepoint.core.app import App
-from safepoint.core.doors import KEY_VARIABLE, Door
 from safepoint.core.events import Ending
 from safepoint.core.operation import Operation
 from safepoint.core.plan import Kind, ProcessIdentity
+from safepoint.core.queueing import OnBusy
 from safepoint.core.refs import RefUpdate, branch_ref, collide, parse_lines
+from safepoint.core.slots import running_slot, slot_of
 from safepoint.errors import UserError
 from safepoint.git import proc_receive as protocol
 from safepoint.git.repositories import GitRepository
-from safepoint.people import who
+from safepoint.people import visitor
 from safepoint.processes import identity
+from safepoint.state.journal import Journal
+from safepoint.state.opening import AppBusy, Opened
 from safepoint.state.paths import Home
-from safepoint.state.store import AppBusy, Store
+from safepoint.state.store import Store
 
 
 class Push:
@@ -40,30 +44,38 @@ class Push:
         self.home = home
         self.store = store
         self.app = app
-        self.by = who()
-        door = Door.from_environment(os.environ)
-        self.door = Door.local(str(home.root)) if door.kind == "local" else door
+        self.visitor = visitor(str(home.root))
+        self.by, self.door = self.visitor.name, self.visitor.door
+        self.use(push_options.from_environment(os.environ))
         receiver = identity.of(os.getppid())
         if receiver is None:
             raise UserError("the push has ended")
         self.receiver: ProcessIdentity = receiver
+        self.client = _client()
+
+    def use(self, options: Sequence[str]) -> None:
+        """Raises UsageError."""
+        self.options = push_options.parse(options)
+        self.policy = self.options.on_busy or self.app.on_busy
 
     def authorize(self) -> None:
-        key = os.environ.get(KEY_VARIABLE)
-        if key is not None and self.store.key(key) is None:
-            raise UserError(f"the key {key} has been removed from this server")
+        permission.require(self.store, self.visitor, "git-receive-pack", app=self.app.name)
 
-    def admit(self, update: RefUpdate) -> int:
+    def admit(self, update: RefUpdate) -> Opened:
         """Open the operation for the deploy branch's update and start its worker. Raises UserError."""
         plan = planning.deploy(self.home, self.store, self.app, update.new, self.receiver)
+        plan = replace(plan, attach=self.options.attach)
         try:
             return launch.open_and_launch(
                 self.home,
                 self.store,
                 plan,
                 by=self.by,
-                door=self.door.kind,
+                door=self.door.origin,
+                policy=self.policy,
+                reason=self.options.reason,
                 environment=self.store.config(self.app.name),
+                permit_cancel=permission.superseding(self.store, self.visitor, self.app, self.policy),
             )
         except AppBusy as busy:
             raise UserError(*self._busy(busy.operation)) from None
@@ -71,7 +83,8 @@ class Push:
     def finish_dead(self) -> None:
         """Where the last operation's worker is dead, have its story finished first."""
         unfinished = self.store.unfinished(self.app.name)
-        if unfinished is not None and launch.recover(self.home, self.store, self.app.name):
+        slot = running_slot(self.app.name)
+        if unfinished is not None and launch.recover_slot(self.home, self.store, self.app.name, slot):
             say(f"Finishing operation {unfinished.id}, whose process died...")
             ended = self.follow(unfinished.id, lambda _chunk: None)
             say(wording.closing(ended))
@@ -83,7 +96,7 @@ class Push:
             number,
             write,
             recover=lambda app: launch.recover(self.home, self.store, app),
-            reader=sys.stderr.fileno(),
+            readers=(sys.stderr.fileno(), *self.client),
         )
 
     def check(self, update: RefUpdate) -> None:
@@ -93,16 +106,12 @@ class Push:
                 f"{self.app.branch} is what {self.app.name} runs and cannot be deleted",
                 f"to remove the app: `apps:destroy {self.app.name}`",
             )
-        if (unfinished := self.store.unfinished(self.app.name)) is not None:
+        unfinished = self.store.unfinished(self.app.name) or self.store.waiting(self.app.name)
+        if unfinished is not None and (self.policy is OnBusy.REJECT or unfinished.ending is Ending.STUCK):
             raise UserError(*self._busy(unfinished.id))
         found = GitRepository(self.home.repository(self.app.name)).branch(self.app.branch)
         if found != ("" if update.creates else update.old):
             raise UserError(f"{self.app.branch} has moved since you looked", "fetch first")
-
-    def own_operation(self) -> int | None:
-        """The operation that this push has opened."""
-        latest = self.store.operations(self.app.name, limit=20)
-        return next((each.id for each in latest if each.plan.receiver == self.receiver), None)
 
     def _busy(self, number: int) -> tuple[str, str]:
         return wording.busy(self.store.operation(number), self.door.cancel_command(number))
@@ -121,17 +130,20 @@ def pre_receive(push: Push) -> int:
         push.finish_dead()
         push.check(update)
         say(wording.initiating(Kind.DEPLOY))
-        number = push.admit(update)
+        opened = push.admit(update)
     except UserError as error:
         _say_refused(error)
         return 0  # proc-receive refuses the branch; what else is pushed is stored
-    operation = push.store.operation(number)
-    say(wording.deploying(operation.plan.commit, push.app.name, operation.plan.release, number))
+    plan = push.store.operation(opened.operation).plan
+    say(wording.deploying(plan.commit, push.app.name, plan.release, opened.operation))
+    if opened.queued:
+        say(wording.queued(opened.operation, push.store.unfinished(push.app.name), push.app.name))
     return 0
 
 
 def proc_receive(push: Push) -> int:
     request = protocol.read_request(sys.stdin.buffer, sys.stdout.buffer)
+    push.use(request.push_options)  # git tells this hook so, and not in its environment (githooks(5), proc-receive)
     results: dict[str, str] = {}
     for update in request.commands:
         results[update.ref] = _fate(push, update)
@@ -142,12 +154,16 @@ def proc_receive(push: Push) -> int:
 
 def _fate(push: Push, update: RefUpdate) -> str:
     """Why the branch did not move; empty: it did."""
-    number = push.own_operation() if update.ref == branch_ref(push.app.branch) else None
+    number = push.store.opened_by(push.app.name, push.receiver) if update.ref == branch_ref(push.app.branch) else None
     if number is None:
         return _why_not(push, update)
     if _tell_received(push, number):
-        for line in wording.detached(push.door.cancel_command(number)):
+        banner = wording.attached if push.options.attach else wording.detached
+        for line in banner(push.door.cancel_command(number)):
             say(line)
+        if push.options.no_wait:
+            say(wording.not_waiting(push.door.command(f"operation:follow {number}")))
+            return ""
     ended = push.follow(number, _write)
     for line in wording.ending_lines(ended):
         say(line)
@@ -164,9 +180,31 @@ def _why_not(push: Push, update: RefUpdate) -> str:
     return "it was refused a moment ago, and nothing is in its way now: push again"
 
 
+def _client() -> tuple[int, ...]:
+    """git-receive-pack's own output, which is in error once its reader has gone.
+
+    Our stderr does not say so where the client was killed and its connection was a pipe: the thread of receive-pack
+    that reads it ends, but the process, which holds it open, waits for us (copy_to_sideband in its source).
+    """
+    try:
+        return (os.open(f"/proc/{os.getppid()}/fd/1", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC),)
+    except OSError:  # a socket, and no pipe
+        return ()
+
+
 def _tell_received(push: Push, number: int) -> bool:
-    """From here on the worker needs nothing of this push. Where it cannot be told it is dead, and recovered soon."""
-    with suppress(NoAnswer, BadFrame), Connection.to(push.home, push.app.name) as connection:
+    """From here on the worker needs nothing of this push; whether somebody knows."""
+    if _ask_received(push, number):
+        return True
+    # It is dead. One that waits goes on with its next worker, which must not wait for us while we wait for its end.
+    journal = Journal(push.store, number)
+    journal.receive()
+    return _ask_received(push, number) or (journal.operation.queued and journal.operation.ending is None)
+
+
+def _ask_received(push: Push, number: int) -> bool:
+    slot = slot_of(push.store.operation(number))
+    with suppress(NoAnswer, BadFrame), Connection.to(push.home, slot) as connection:
         connection.ask("received", number)
         return True
     return False

@@ -73,7 +73,7 @@ def resolve(repository: Path, revision: str) -> str | None:
         "--quiet",
         "--end-of-options",
         revision + "^{commit}",
-        extra=_quarantine(repository),
+        extra=quarantine(repository),
     )
     oid = done.output.decode(errors="replace").strip()
     # `^main` is a valid revision that excludes: rev-parse answers it with `^ID`.
@@ -85,7 +85,7 @@ def is_commit(repository: Path, oid: str) -> bool:
     if not is_oid(oid):
         return False
     # Over stdin and with the id in the answer: in a SHA-256 repository 40 digits are an abbreviation.
-    done = run_git(repository, "cat-file", "--batch-check", stdin=oid.encode() + b"\n", extra=_quarantine(repository))
+    done = run_git(repository, "cat-file", "--batch-check", stdin=oid.encode() + b"\n", extra=quarantine(repository))
     if done.status != 0:
         raise UserError(f"cannot read {repository}: {done.complaint}")
     return done.output.split()[:2] == [oid.encode(), b"commit"]
@@ -142,7 +142,7 @@ def _batch(repository: Path) -> Iterator[_Ask]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=git_environment(_quarantine(repository)),
+            env=git_environment(quarantine(repository)),
             cwd=repository,
         )
     except OSError as error:
@@ -195,7 +195,7 @@ def _entries(data: bytes, oid_length: int) -> dict[bytes, tuple[int, str]]:
 _QUARANTINE = ("GIT_QUARANTINE_PATH", "GIT_OBJECT_DIRECTORY", "GIT_ALTERNATE_OBJECT_DIRECTORIES")
 
 
-def _quarantine(repository: Path) -> dict[str, str]:
+def quarantine(repository: Path) -> dict[str, str]:
     """The variables by which receive-pack lends its hooks the objects of a push (git-receive-pack(1)).
 
     Only where the quarantine is this repository's own: in any other environment they are somebody's accident.

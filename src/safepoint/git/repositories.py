@@ -33,6 +33,10 @@ class GitRepository:
     def has(self, commit: str) -> bool:
         return is_commit(self.path, commit)
 
+    def is_ancestor(self, older: str, newer: str) -> bool:
+        """Whether moving a branch from `older` to `newer` is a fast-forward."""
+        return run_git(self.path, "merge-base", "--is-ancestor", "--end-of-options", older, newer).status == 0
+
     def branch(self, name: str) -> str:
         """The commit at refs/heads/NAME, or an empty text. Raises UserError."""
         ref = branch_ref(name)

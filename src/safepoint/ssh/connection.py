@@ -178,7 +178,7 @@ class Connection(Server):
 
     def _door(self) -> Door:
         host, port = self._socket.getsockname()[:2]
-        return Door.ssh(self.transport.get_username() or "", host, port)
+        return Door.ssh(self.transport.get_username() or "", host, port, self.peer)
 
     def _defect(self) -> UserError:
         """Log the exception that is being handled."""

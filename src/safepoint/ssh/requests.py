@@ -17,10 +17,10 @@ MAX_COMMAND = 8 * 1024
 MAX_WORDS = 100
 
 GIT_VERBS = ("git-receive-pack", "git-upload-pack")
-NOUNS = ("apps", "config", "operation", "releases")
+NOUNS = ("apps", "config", "keys", "operation", "releases")
 """A list of what is allowed: a noun that is added to the CLI stays on the server until somebody lists it here."""
-WORDS = (*NOUNS, "cancel", "deploy", "follow", "logs", "recover")
-SERVER_ONLY = ("authorized-keys", "demo", "doctor", "hooks", "keys", "serve", "shell")
+WORDS = (*NOUNS, "audit", "cancel", "deploy", "follow", "logs", "recover")
+SERVER_ONLY = ("authorized-keys", "demo", "doctor", "hooks", "serve", "shell")
 """Known, and refused with a better sentence than a word that nobody knows."""
 
 _VERB = re.compile(r"([a-z]+):[a-z]+(?:-[a-z]+)*")

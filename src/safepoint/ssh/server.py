@@ -21,8 +21,10 @@ from safepoint.state.paths import Home
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    connections: int = 100
-    unauthenticated: int = 20
+    connections: int = 256
+    """A push has one from its start to its end: this is how many people may push at the same time."""
+    unauthenticated: int = 128
+    """So many may arrive at once: the handshakes of a hundred take seconds, and the oldest is dropped for the next."""
     authentication: float = 30.0
     """Seconds from the connection to the proof of a key."""
     channels: int = 10
@@ -67,7 +69,7 @@ class SshServer:
         self._host_key = host_key(self._home.host_key)
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET
         try:
-            self._listener = socket.create_server(self._address, family=family, backlog=128)
+            self._listener = socket.create_server(self._address, family=family, backlog=256)
         except (OSError, OverflowError) as error:
             host, port = self._address
             number = getattr(error, "errno", None) or 0  # its strerror says in brackets what the sentence says anyway

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from safepoint import permission
 from safepoint.core.doors import HOME_VARIABLE, KEY_VARIABLE, Door
 from safepoint.errors import NotFound, NotPermitted, UserError
+from safepoint.people import Visitor
 from safepoint.ssh.requests import GIT_VERBS, Request, parse
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
@@ -69,7 +71,8 @@ def prepare(request: Request, home: Home, door: Door, environment: Mapping[str, 
     with Store.open(home) as store:
         if store.key(request.key) is None:
             raise NotPermitted(f"the key {request.key} has been removed from this server")
-        if request.verb in GIT_VERBS:
+        if request.verb in GIT_VERBS:  # of the others the command line asks for itself, once it has read their words
+            permission.require(store, Visitor(request.key, door, request.key), request.verb, app=request.app)
             return _git(request, home, door, environment, store)
     return Session(
         request.verb,

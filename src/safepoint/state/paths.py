@@ -64,12 +64,12 @@ class Home:
     def output(self, operation: int) -> Path:
         return self.root / "operations" / f"{operation}.log"
 
-    def pidfile(self, app: str) -> Path:
-        """The lock of the app's running operation; its flock is the truth, its text is for people."""
-        return self.run / f"{app}.pid"
+    def pidfile(self, slot: str) -> Path:
+        """The lock of a slot (core/slots) of an app; its flock is the truth, its text is for people."""
+        return self.run / f"{slot}.pid"
 
-    def control_socket(self, app: str) -> Path:
-        return self.run / f"{app}.sock"
+    def control_socket(self, slot: str) -> Path:
+        return self.run / f"{slot}.sock"
 
     @property
     def serve_socket(self) -> Path:

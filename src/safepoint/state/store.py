@@ -9,31 +9,26 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from safepoint.core import events
 from safepoint.core.app import App
+from safepoint.core.audit import DENIED, Entry, Opened, of_operation
 from safepoint.core.keys import Key
 from safepoint.core.operation import Header, Operation, replay
-from safepoint.core.plan import Plan
+from safepoint.core.plan import Plan, ProcessIdentity
+from safepoint.core.queueing import OnBusy
 from safepoint.core.release import Release
+from safepoint.core.roles import Grant, Role
 from safepoint.core.settings import Settings
-from safepoint.errors import NoSuchOperation, NotFound, UserError
+from safepoint.errors import NotFound, UserError, no_such_app, no_such_operation
 from safepoint.state.paths import Home
 
 _VERSION = 1
 _BUSY_SECONDS = 30
-
-
-class AppBusy(Exception):
-    """The app has an operation that has not ended, or one that is stuck."""
-
-    def __init__(self, operation: int) -> None:
-        super().__init__(operation)
-        self.operation = operation
 
 
 class Store:
@@ -105,6 +100,9 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The server's one lock: taken at the start, so that what is read in it stays true until it ends."""
+        if self._db.in_transaction:  # a part of the caller's, which stands or falls as one
+            yield self._db
+            return
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
@@ -134,33 +132,37 @@ class Store:
 
     def create_app(self, name: str, branch: str) -> None:
         try:
-            self._db.execute("INSERT INTO apps VALUES (?, ?, ?)", (name, branch, time.time()))
+            self._db.execute("INSERT INTO apps (name, branch, created) VALUES (?, ?, ?)", (name, branch, time.time()))
         except sqlite3.IntegrityError:
             raise UserError(f"there is already an app named {name}", "choose another name") from None
 
     def app(self, name: str) -> App | None:
-        row = self._db.execute("SELECT name, branch, created FROM apps WHERE name = ?", (name,)).fetchone()
-        return App(*row) if row else None
+        row = self._db.execute("SELECT name, branch, created, on_busy FROM apps WHERE name = ?", (name,)).fetchone()
+        return _app(row) if row else None
 
     def need_app(self, name: str) -> App:
         app = self.app(name)
         if app is None:
-            raise NotFound(f"there is no app named {name}", "`apps` lists them, `apps:create NAME` makes one")
+            raise no_such_app(name)
         return app
 
     def apps(self) -> list[App]:
-        return [App(*row) for row in self._db.execute("SELECT name, branch, created FROM apps ORDER BY name")]
+        return [_app(row) for row in self._db.execute("SELECT name, branch, created, on_busy FROM apps ORDER BY name")]
+
+    def set_on_busy(self, name: str, policy: OnBusy) -> None:
+        self._db.execute("UPDATE apps SET on_busy = ? WHERE name = ?", (policy.value, name))
 
     def delete_app(self, name: str) -> None:
         """Its operations stay, as history."""
         self._db.execute("DELETE FROM apps WHERE name = ?", (name,))
 
-    def add_key(self, name: str, type_: str, blob: bytes) -> None:
+    def add_key(self, name: str, type_: str, blob: bytes, grant: Grant = Grant(Role.OPERATOR)) -> None:  # noqa: B008
         with self.transaction() as db:
             for row in db.execute("SELECT name FROM keys WHERE name = ? OR blob = ?", (name, blob)):
                 what = f"there is already a key named {name}" if row[0] == name else f"this key is there as {row[0]}"
                 raise UserError(what, "`keys:remove` it first")
             db.execute("INSERT INTO keys VALUES (?, ?, ?, ?)", (name, type_, blob, time.time()))
+            self.grant(name, grant)
 
     def keys(self) -> list[Key]:
         return [Key(*row) for row in self._db.execute("SELECT name, type, blob, added FROM keys ORDER BY name")]
@@ -176,6 +178,65 @@ class Store:
     def remove_key(self, name: str) -> None:
         if self._db.execute("DELETE FROM keys WHERE name = ?", (name,)).rowcount == 0:
             raise NotFound(f"there is no key named {name}", "`keys` lists them")
+
+    def grants(self, key: str) -> tuple[Grant, ...]:
+        """None where there is no such key."""
+        rows = self._db.execute("SELECT role, apps FROM grants WHERE key = ? ORDER BY apps", (key,))
+        return tuple(Grant(Role(role), apps) for role, apps in rows)
+
+    def grant(self, key: str, grant: Grant) -> None:
+        """One role a key and glob: another one takes its place. Raises NotFound."""
+        with self.transaction() as db:
+            if self.key(key) is None:
+                raise NotFound(f"there is no key named {key}", "`keys` lists them")
+            db.execute("INSERT OR REPLACE INTO grants VALUES (?, ?, ?)", (key, grant.apps, grant.role.value))
+
+    def revoke(self, key: str, role: Role | None, apps: str | None) -> int:
+        """Take away what the key has been granted, of that role and for that glob where they are given; how many."""
+        return self._db.execute(
+            "DELETE FROM grants WHERE key = ? AND role = ifnull(?, role) AND apps = ifnull(?, apps)", (key, role, apps)
+        ).rowcount
+
+    # The audit, of what is no operation. What is one is in its own journal.
+
+    def add_audit(self, *, by: str, door: str, app: str, what: str, verdict: str, reason: str = "") -> None:
+        """In the transaction of what it tells of, where that has one."""
+        self._db.execute(
+            "INSERT INTO audit (at, by, door, app, what, verdict, reason) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (time.time(), by, door, app, what, verdict, reason),
+        )
+
+    def audit(self, app: str | None, since: float) -> list[Entry]:
+        """Everything from `since` on, seconds since the epoch, oldest first."""
+        rows = self._db.execute(
+            "SELECT at, by, door, app, what, verdict, reason FROM audit WHERE at >= ? AND app = ifnull(?, app)",
+            (since, app),
+        )
+        found = [
+            Entry(at, by, door, name, what, verdict, reason, requested=at, effective=None if verdict == DENIED else at)
+            for at, by, door, name, what, verdict, reason in rows
+        ]
+        numbers = self._db.execute(
+            "SELECT id FROM operations WHERE app = ifnull(?, app) AND (opened >= ? OR id IN"
+            " (SELECT operation FROM events WHERE json_extract(event, '$.at') >= ?))",
+            (app, since, since),
+        ).fetchall()
+        for (number,) in numbers:
+            found += [entry for entry in self.audit_of(number) if entry.at >= since]
+        return sorted(found, key=lambda entry: entry.at)
+
+    def audit_of(self, operation: int) -> list[Entry]:
+        """What the journal of one operation has for the audit, oldest first. Raises NoSuchOperation."""
+        row = self._db.execute(
+            "SELECT id, app, by, door, reason, opened, json_extract(plan, '$.kind'), json_extract(plan, '$.commit'),"
+            " queued FROM operations WHERE id = ?",
+            (operation,),
+        ).fetchone()
+        if row is None:
+            raise no_such_operation(operation)
+        number, app, by, door, reason, at, kind, commit, queued = row
+        opened = Opened(number, app, by, door, reason, at, f"{kind} {commit[:8]}", bool(queued))
+        return list(of_operation(opened, self.events(operation)))
 
     # Configuration: part of the next release.
 
@@ -193,37 +254,63 @@ class Store:
 
     # Operations.
 
-    def open_operation(self, plan: Plan, *, by: str, door: str, reason: str, environment: Mapping[str, str]) -> int:
-        """Journal a new operation; returns its ID. Raises AppBusy."""
-        with self.transaction() as db:
-            busy = self._unfinished(plan.app)
-            if busy is not None:
-                raise AppBusy(busy)
-            cursor = db.execute(
-                "INSERT INTO operations (app, by, door, reason, opened, plan, environment)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (plan.app, by, door, reason, time.time(), _dump(plan.to_json()), _dump(environment)),
-            )
+    def insert_operation(
+        self,
+        plan: Plan,
+        *,
+        by: str,
+        door: str,
+        reason: str,
+        environment: Mapping[str, str],
+        queued: bool = False,
+    ) -> int:
+        """A new operation's row; its ID. To be called in a transaction that has seen that the app has room for it."""
+        cursor = self._db.execute(
+            "INSERT INTO operations (app, by, door, reason, opened, plan, environment, queued, waiting)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (plan.app, by, door, reason, time.time(), _dump(plan.to_json()), _dump(environment), queued, queued),
+        )
         assert cursor.lastrowid is not None
         return cursor.lastrowid
+
+    def next_operation(self) -> int:
+        """The ID that the next row gets; true within a transaction."""
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'operations'").fetchone()
+        return (row[0] if row else 0) + 1
 
     def operation(self, number: int) -> Operation:
         """Raises NoSuchOperation."""
         found = self._operations("WHERE id = ?", (number,))
         if not found:
-            raise NoSuchOperation(f"there is no operation {number}", "`operation:list` lists them")
+            raise no_such_operation(number)
         return found[0]
 
-    def operations(self, app: str | None = None, limit: int = 50) -> list[Operation]:
-        """Newest first."""
-        if app is None:
-            return self._operations("ORDER BY id DESC LIMIT ?", (limit,))
-        return self._operations("WHERE app = ? ORDER BY id DESC LIMIT ?", (app, limit))
+    def operations(
+        self, app: str | None = None, limit: int = 50, sees: Callable[[str], bool] = lambda _app: True
+    ) -> list[Operation]:
+        """Newest first, of one app or of those that somebody sees."""
+        names = [row[0] for row in self._db.execute("SELECT DISTINCT app FROM operations")] if app is None else [app]
+        seen = _dump([name for name in names if sees(name)])
+        return self._operations("WHERE app IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT ?", (seen, limit))
+
+    def opened_by(self, app: str, receiver: ProcessIdentity) -> int | None:
+        """The operation that this push has opened. However many others were opened since."""
+        row = self._db.execute(
+            "SELECT id FROM operations WHERE app = ? AND json_extract(plan, '$.receiver.pid') = ?"
+            " AND json_extract(plan, '$.receiver.started') = ? AND json_extract(plan, '$.receiver.boot') = ?"
+            " ORDER BY id DESC LIMIT 1",
+            (app, receiver.pid, receiver.started, receiver.boot),
+        ).fetchone()
+        return row[0] if row else None
 
     def unfinished(self, app: str) -> Operation | None:
-        """The app's operation that has not ended, or that is stuck."""
+        """The app's operation that has begun and not ended, or that is stuck."""
         number = self._unfinished(app)
         return None if number is None else self.operation(number)
+
+    def waiting(self, app: str) -> Operation | None:
+        """The app's operation that waits for its turn."""
+        return next(iter(self._operations("WHERE app = ? AND waiting = 1 AND ending IS NULL", (app,))), None)
 
     def running(self) -> list[Operation]:
         """Every operation that has not ended: each has a worker, or needs one."""
@@ -236,17 +323,17 @@ class Store:
 
     def _unfinished(self, app: str) -> int | None:
         row = self._db.execute(
-            "SELECT id FROM operations WHERE app = ? AND (ending IS NULL OR ending = 'stuck')", (app,)
+            "SELECT id FROM operations WHERE app = ? AND ((ending IS NULL AND waiting = 0) OR ending = 'stuck')", (app,)
         ).fetchone()
         return row[0] if row else None
 
     def _operations(self, where: str, values: tuple[object, ...]) -> list[Operation]:
         # `where` is one of the constants above.
-        query = f"SELECT id, by, door, opened, reason, plan FROM operations {where}"  # noqa: S608
-        return [
-            replay(Header(*row[:5]), Plan.from_json(json.loads(row[5])), self.events(row[0]))
-            for row in self._db.execute(query, values).fetchall()
-        ]
+        query = f"SELECT plan, id, by, door, opened, reason, queued FROM operations {where}"  # noqa: S608
+        return [self._replay(*row) for row in self._db.execute(query, values).fetchall()]
+
+    def _replay(self, plan: str, *header: Any) -> Operation:
+        return replay(Header(*header), Plan.from_json(json.loads(plan)), self.events(header[0]))
 
     def events(self, operation: int, after: int = 0) -> list[events.Event]:
         rows = self._db.execute(
@@ -318,6 +405,10 @@ class Store:
                 environment,
             ) in self._db.execute(query, values)
         ]
+
+
+def _app(row: tuple[str, str, float, str]) -> App:
+    return App(row[0], row[1], row[2], OnBusy(row[3]))
 
 
 def _is_ours(home: Home) -> bool:

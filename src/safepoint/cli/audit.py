@@ -1,0 +1,54 @@
+"""audit."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+import click
+
+from safepoint import permission
+from safepoint.cli.common import Session, command, json_option, print_json
+from safepoint.cli.views import entry_as_json, entry_line
+from safepoint.core.audit import duration
+from safepoint.core.names import shown
+from safepoint.core.roles import Action
+from safepoint.errors import UsageError
+
+
+@command("audit")
+@click.option("--app", help="Only what is about this app.")
+@click.option("--since", metavar="WHEN", help="A duration, such as 24h or 7d, or a time, such as 2026-01-31T12:00.")
+@json_option
+def audit(session: Session, app: str | None, since: str | None, as_json: bool) -> None:
+    """List who did or asked for what, when, and what became of it, oldest first. Nothing of it is ever changed."""
+    start = 0.0 if since is None else _time(since)
+    with session.store() as store:
+        found = store.audit(app, start)
+        if app is not None and not found:
+            store.need_app(app)
+        sees, all_ = (
+            permission.allowed(store, session.visitor, Action.VIEW),
+            permission.sees_all(store, session.visitor),
+        )
+    found = [entry for entry in found if (sees(entry.app) if entry.app else all_)]
+    if as_json:
+        print_json([entry_as_json(entry) for entry in found])
+        return
+    for entry in found:
+        subject = f"{entry.app or '-'}{f' {entry.operation}' if entry.operation else ''}"
+        click.echo(f"{subject:<20}  {entry_line(entry)}")
+
+
+def _time(text: str) -> float:
+    if (seconds := duration(text)) is not None:
+        return time.time() - seconds
+    try:
+        return datetime.fromisoformat(text).timestamp()  # without a zone: the server's
+    except (ValueError, OverflowError):
+        raise UsageError(
+            f"{shown(text, 40)} is no time", "use a duration such as 24h or 7d, or a time such as 2026-01-31T12:00"
+        ) from None
+
+
+COMMANDS = (audit,)

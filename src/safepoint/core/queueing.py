@@ -1,0 +1,59 @@
+"""What becomes of a push, or of a deploy by command, while its app is busy. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from safepoint.core.events import Ending
+from safepoint.core.operation import Operation
+
+
+class OnBusy(StrEnum):
+    """An app's policy, or the wish of one push."""
+
+    QUEUE = "queue"
+    """Wait; the newest waiting operation goes next, and those that it overtook end as superseded."""
+    SUPERSEDE = "supersede"
+    """Have the running operation cancelled at its next safe point, and go next."""
+    REJECT = "reject"
+    """Be refused at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The app is free: begin now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Queue up. `supersedes`: the waiting operations whose place it takes; `cancels`: the running one, or None."""
+
+    supersedes: tuple[int, ...]
+    cancels: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """`by`: the operation that is in the way."""
+
+    by: int
+
+
+Admission = Start | Wait | Reject
+
+
+def admit(running: Operation | None, queued: tuple[Operation, ...], policy: OnBusy) -> Admission:
+    """`running` is the app's operation that has not ended or is stuck; `queued`, oldest first, those that wait
+    and are not turned.
+
+    To be decided and journalled under one lock.
+    """
+    if running is not None and running.ending is Ending.STUCK:
+        return Reject(running.id)
+    if running is None and not queued:
+        return Start()
+    if policy is OnBusy.REJECT:
+        return Reject(running.id if running is not None else queued[-1].id)
+    cancels = running.id if running is not None and policy is OnBusy.SUPERSEDE else None
+    return Wait(tuple(each.id for each in queued), cancels)
