@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import re
 import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -67,6 +70,7 @@ class Site:
 
     def start(self, *more: str) -> None:
         """Serve, on the same ports as before where there was a before; returns when it is ready."""
+        self.ssh_port, self.http_port = self.ssh_port or a_port(), self.http_port or a_port()
         ports = ("--ssh-port", str(self.ssh_port), "--http-port", str(self.http_port))
         self.process = subprocess.Popen(
             [*SAFEPOINT, "--home", str(self.home.root), "serve", *ports, *self.options, *more],
@@ -150,6 +154,24 @@ class Site:
         """Follow an operation to its end."""
         self.run("operation:follow", str(number), status=None)
         return self.operation(number)
+
+
+_process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_some = range(30_000 + 340 * _process, 30_000 + 340 * (_process + 1))
+_ports = itertools.chain.from_iterable(itertools.repeat(random.SystemRandom().sample(_some, len(_some)), 1_000))
+
+
+def a_port() -> int:
+    """A free port that stays free when its server is killed and started again.
+
+    Between those that Safepoint gives to apps and those from which Linux takes any for whoever asks for none (ip(7)):
+    one of the latter may be somebody's outgoing connection a moment later. Each process of a test run has its own part
+    of them, and gives none twice in a while: between the look and the server's start it would be anybody's.
+    """
+    for port in _ports:
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no port is free")
 
 
 def own_environment() -> dict[str, str]:
