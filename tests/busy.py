@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from conftest import door_of
-from deploying import App, Door, Site, Terminal, processes, wait_until
+from deploying import App, Door, Site, Terminal, wait_until
 from dying import await_death
 from holding import SETTINGS as _SETTINGS
 from holding import Gate, gates, known, make_holdable
@@ -127,31 +126,3 @@ def kill_worker(site: Site, number: int) -> int:
     os.kill(pid, signal.SIGKILL)
     assert await_death(pid)
     return pid
-
-
-def kill_all(site: Site) -> None:
-    """What a power cut leaves of a home: nothing runs, and what is not on a disk is gone.
-
-    All are stopped before one is killed: nobody may see another's death, and answer to it.
-    """
-    assert site.process is not None
-    stopped: set[int] = set()
-    while fresh := processes(site.home).keys() - stopped:
-        _signal(fresh, signal.SIGSTOP)
-        stopped |= fresh
-    _signal(stopped, signal.SIGKILL)
-    for pid in stopped - {site.process.pid}:
-        await_death(pid)
-    with site.process:
-        site.process.wait()
-    site.process = None
-    assert processes(site.home) == {}
-    for path in Path(site.home.run).rglob("*"):
-        if not path.is_dir():
-            path.unlink()
-
-
-def _signal(pids: set[int], number: int) -> None:
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)

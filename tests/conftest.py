@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from deploying import DOORS, QUICK, App, Door, Site, site
+from deploying import outside as outside_of
 
 _numbers = itertools.count(1)
 
@@ -40,6 +41,12 @@ def new_name() -> str:
 
 def door_of(site: Site, name: str, person: str = "alice") -> Door:
     return Door(name, site, site.place.directory / person)
+
+
+@pytest.fixture
+def outside() -> Path:
+    """Where pushed code may write, and the test sees it."""
+    return outside_of(new_name())
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import os
@@ -9,16 +10,19 @@ import random
 import re
 import select
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +67,11 @@ class Site:
     process: subprocess.Popen[str] | None = None
     sshd_port: int = 0
     environment: dict[str, str] = field(default_factory=dict)
+    """What the operator sets for `serve`."""
+    under: tuple[str, ...] = ()
+    """Words to put before the command that serves."""
+    boot: tuple[str, ...] = ()
+    """What `serve` is run with where it is to believe in another boot; see rebooting.py."""
 
     @property
     def home(self) -> Home:
@@ -73,8 +82,11 @@ class Site:
         self.ssh_port, self.http_port = self.ssh_port or a_port(), self.http_port or a_port()
         ports = ("--ssh-port", str(self.ssh_port), "--http-port", str(self.http_port))
         self.process = subprocess.Popen(
-            [*SAFEPOINT, "--home", str(self.home.root), "serve", *ports, *self.options, *more],
-            env=own_environment(),
+            [
+                *(*self.boot, *self.under, *SAFEPOINT),
+                *("--home", str(self.home.root), "serve", *ports, *self.options, *more),
+            ],
+            env=own_environment() | self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
@@ -172,6 +184,24 @@ def a_port() -> int:
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
     raise AssertionError("no port is free")
+
+
+def outside(name: str) -> Path:
+    """A directory for what pushed code and a test tell each other: it is not of the home, and every user may write."""
+    directory = _outside() / name
+    if not directory.exists():
+        directory.mkdir()
+        directory.chmod(0o777)
+    return directory
+
+
+@cache
+def _outside() -> Path:
+    # Not tmp_path: only its owner can enter that.
+    directory = Path(tempfile.mkdtemp(prefix="safepoint-outside-"))
+    atexit.register(shutil.rmtree, directory)
+    directory.chmod(0o755)
+    return directory
 
 
 def own_environment() -> dict[str, str]:
@@ -469,7 +499,11 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 @contextmanager
 def site(
-    directory: Path, *options: str, doors: bool = False, prepare: Callable[[Site], None] = lambda _site: None
+    directory: Path,
+    *options: str,
+    doors: bool = False,
+    prepare: Callable[[Site], None] = lambda _site: None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Site]:
     """A served home with alice's key; with `doors`, a real sshd too. At the end nothing of it may be left.
 
@@ -478,7 +512,7 @@ def site(
     place = Place(directory)
     place.add_key("alice")
     place.add_key("bob")
-    running = Site(place, options)
+    running = Site(place, options, environment=dict(environment or {}))
     try:
         running.start()
         prepare(running)

@@ -87,6 +87,9 @@ class Forge:
         lines = [b"tree " + tree.encode(), *(b"parent " + parent.encode() for parent in parents)]
         return self._add("commit", b"\n".join([*lines, b"author " + _WHO, b"committer " + _WHO, b"", message]))
 
+    def raw_commit(self, data: bytes) -> str:
+        return self._add("commit", data)
+
     def tag(self, commit: str) -> str:
         text = b"object %b\ntype commit\ntag v1\ntagger %b\n\nv1\n" % (commit.encode(), _WHO)
         return self._add("tag", text)

@@ -7,11 +7,11 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
-from deploying import APP, App, Site, Terminal, processes, wait_until
+from deploying import APP, App, Site, Terminal, outside, processes, wait_until
 
 from safepoint.core.operation import Operation
 from safepoint.state.store import Store
@@ -108,7 +108,7 @@ class Hold:
         self._version = version
         self._gates: list[Gate] = []
         self._stopped: list[int] = []
-        self._hooks: dict[Path, str] = {}
+        self._hooks: dict[Path, Path] = {}
         match step:
             case "quarantine":
                 # Git goes on when nobody can write to the hook's stderr any more; the real hook has to be git's child.
@@ -150,8 +150,9 @@ class Hold:
 
     def let_go(self) -> None:
         """Let it go on. Idempotent."""
-        for path, text in self._hooks.items():
-            _write_hook(path, text)
+        for path, was in self._hooks.items():  # which needs no space on a disk that is full
+            if was.exists():
+                was.rename(path)
         for gate in self._gates:
             gate.open()
         self._continue()
@@ -173,7 +174,8 @@ class Hold:
         hooks = self._app.site.home.hooks
         hook, real, gate = hooks / name, gates(self._app) / f"{self._version}.{name}", self._place("gate")
         self._gate(gate)
-        self._hooks[hook] = hook.read_text()
+        self._hooks[hook] = hook.with_name(f".{name}.was")
+        _write_hook(self._hooks[hook], hook.read_text())
         _write_hook(real, hook.read_text())
         names = {"hook": shlex.quote(str(real)), "gate": shlex.quote(str(gate))}
         _write_hook(hook, f"#!/bin/sh\n{text.format(**names)}\n")
@@ -185,7 +187,8 @@ class Hold:
 
     def _continue(self, program: str = "") -> None:
         for pid in [pid for pid in self._stopped if not program or pid == daemon(self._app.site, program)]:
-            os.kill(pid, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # a test may have killed it
+                os.kill(pid, signal.SIGCONT)
             self._stopped.remove(pid)
 
 
@@ -212,12 +215,11 @@ def step_of(site: Site, number: int) -> str | None:
 
 
 def gates(app: App) -> Path:
-    return app.tree.with_name(f"{app.name}.gates")
+    return outside(app.name)
 
 
 def make_holdable(app: App, settings: str = SETTINGS) -> App:
     """Have the app come by the gates of its version in each step that runs its own code, and when it is stopped."""
-    gates(app).mkdir(exist_ok=True)
     app.write({"app.py": _APP, "hold": _HOLD, "gates": str(gates(app)), "safepoint.toml": settings})
     return app
 

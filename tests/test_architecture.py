@@ -14,41 +14,48 @@ import safepoint
 ALLOWED: dict[str, set[str]] = {
     # errors <- core <- engine
     "errors": set(),
+    "machine": {"errors"},
     "core": {"errors"},
-    "engine": {"errors", "core"},
+    "engine": {"errors", "core", "machine", "trees"},
     # The edge: each knows the core, and satisfies the engine's ports by shape.
-    "state": {"errors", "core"},
+    "state": {"errors", "core", "machine"},
     "processes": {"errors", "core", "state.paths"},
     "control": {"errors", "core", "state", "processes"},
-    "drivers": {"errors", "core", "state.paths", "processes"},
+    "drivers": {"errors", "core", "state.paths", "processes", "trees"},
     # What several of the doors need.
     "faults": set(),
     "signals": set(),
+    "trees": set(),
     "logs": {"errors", "state.paths"},
     "people": {"core"},
+    "server_settings": {"errors", "core", "state", "processes"},
     "permission": {"errors", "core", "state", "people"},
     "launch": {"errors", "core", "state", "control", "processes", "faults"},
     "planning": {"errors", "core", "state", "git"},
     # The doors: they reach a running operation through control, state and launch, never through the engine.
-    "git": {"errors", "core", "state", "control", "processes", "logs", "people", "permission", "launch", "planning"},
+    "git": {
+        "errors", "core", "state", "control", "processes", "trees",
+        "logs", "machine", "people", "permission", "launch", "planning",
+    },
     "ssh": {"errors", "core", "state", "logs", "signals", "people", "permission"},
     "cli": {
         "errors", "core", "state", "control", "processes", "git", "ssh",
-        "logs", "people", "permission", "launch", "planning", "removal", "serve", "demo",
+        "logs", "machine", "people", "permission", "launch", "planning", "removal", "serve", "demo", "doctor",
     },
     "__main__": {"cli", "ssh", "state.paths"},
     "demo": {"errors"},  # it uses the commands, as anybody does
     # Where drivers are put together with what uses them, and nowhere else.
     "worker": {
         "errors", "core", "engine", "state", "control", "processes", "drivers", "git",
-        "logs", "faults", "launch", "turn",
+        "logs", "faults", "launch", "server_settings", "turn",
     },
     "serve": {
         "errors", "core", "engine", "state", "control", "drivers", "git", "ssh",
-        "logs", "launch", "signals",
+        "logs", "launch", "server_settings", "signals",
     },
     "turn": {"errors", "core", "engine.latch", "state", "git", "launch", "planning"},
-    "removal": {"errors", "core", "engine.trees", "state", "drivers", "git"},
+    "removal": {"errors", "core", "state", "drivers", "git", "trees"},
+    "doctor": {"errors", "core", "state", "processes", "drivers", "server_settings"},
 }  # fmt: skip
 """A part to the parts that it may import, besides its own. A part is a folder or a module, of whatever is below."""
 
@@ -58,17 +65,18 @@ EXCEPTIONS: dict[str, set[str]] = {
 }
 """What one module may import beyond its part, with the reason."""
 
-COMPOSERS = {"worker", "serve", "removal"}
+COMPOSERS = {"worker", "serve", "removal", "doctor"}
 """Who may import drivers."""
 
 PURE = {
-    "__future__", "base64", "binascii", "collections.abc", "dataclasses", "enum", "hashlib", "json", "re", "shlex",
-    "struct", "tomllib", "typing",
+    "__future__", "base64", "binascii", "collections.abc", "dataclasses", "enum", "fnmatch", "hashlib", "json", "re",
+    "shlex", "struct", "tomllib", "typing",
 }  # fmt: skip
 """The standard library as far as the core uses it: nothing that reads, writes, waits or asks what time it is."""
 PURE_PARTS: dict[str, set[str]] = {
     "core.command pathlib": {"Path"},  # a type; nothing is done with it
     "core.refs os": {"fsdecode"},  # PEP 383, which os alone spells
+    "core.pushed_text codecs": {"getincrementaldecoder"},  # of what is already in memory
 }
 """A core module and a library that also does I/O, to the names of it that do none."""
 IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "breakpoint"}

@@ -16,7 +16,7 @@ def connect() -> sqlite3.Connection:
         app = os.environ.get("SAFEPOINT_APP", "APP")
         sys.exit(
             "DATABASE has to be the absolute path of a file outside of the release, for instance:"
-            f" safepoint config:set {app} DATABASE=/var/lib/{app}.db"
+            f" safepoint config:set {app} DATABASE={os.environ.get('DATA_DIR', '/var/lib')}/{app}.db"
         )
     # isolation_level: this code says where its transactions begin and end. timeout: seconds to wait for another writer.
     connection = sqlite3.connect(PATH, isolation_level=None, timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -16,8 +17,10 @@ def main() -> None:
 
         sys.exit(shell(Home(Path(arguments[1])), arguments[3]))
     from safepoint.cli.main import run
+    from safepoint.ssh.requests import ARGUMENTS_VARIABLE
 
-    status = run(arguments)
+    # Taken out of the environment: no worker and no other child is to have it.
+    status = run([*arguments, *json.loads(os.environ.pop(ARGUMENTS_VARIABLE, "[]"))])
     try:
         sys.stdout.flush()
     except BrokenPipeError:  # whoever read has gone; Python must not complain of it at its exit

@@ -22,7 +22,8 @@ from safepoint.core.operation import Operation
 from safepoint.core.plan import Plan
 from safepoint.core.queueing import OnBusy
 from safepoint.core.slots import running_slot, waiting_slot
-from safepoint.errors import UserError
+from safepoint.errors import NoSuchOperation, UserError
+from safepoint.processes import identity
 from safepoint.processes.detach import spawn
 from safepoint.state import pidfile
 from safepoint.state.journal import Journal
@@ -51,10 +52,14 @@ def open_and_launch(
 
     `permit_cancel` is asked before a running one is cancelled in its favour. Raises AppBusy, and what that raises.
     """
+    store.reserve()  # what cannot be journalled to its end is not begun
     recover(home, store, plan.app)
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         lock = Lock.take(home.pidfile(running_slot(plan.app)))
+        # Before the opening: whoever dies between that and the worker's start drops the connection of `serve` to it.
+        listener = None if lock is None else listen(home, running_slot(plan.app))
+        started = False
         try:
             opened = open_operation(
                 store,
@@ -69,15 +74,21 @@ def open_and_launch(
             )
             faults.after_record(0)
             if lock is not None and not opened.queued:
-                start_worker(home, plan.app, opened.operation, lock, takes_over=False)
+                started = True
+                start_worker(home, plan.app, opened.operation, lock, takes_over=False, listener=listener)
         except AppBusy as busy:
             if busy.operation:
                 raise
             if time.monotonic() > deadline:
-                raise UserError(f"{plan.app} is locked by another command", "try again in a moment") from None
+                if not evict(home, store, running_slot(plan.app)):
+                    raise UserError(f"{plan.app} is locked by another command", "try again in a moment") from None
+                deadline = time.monotonic() + _LOCK_SECONDS
         else:
             break
         finally:
+            if listener is not None and not started:
+                listener.close()
+                home.control_socket(running_slot(plan.app)).unlink(missing_ok=True)
             if lock is not None:
                 lock.close()
         time.sleep(0.01)  # a blocking flock would wait for the whole of an operation that began meanwhile
@@ -107,11 +118,15 @@ def retry(home: Home, store: Store, operation: Operation, *, by: str, door: str)
         lock.close()
 
 
-def start_worker(home: Home, slot: str, operation: int, lock: Lock, *, takes_over: bool) -> None:
-    """Start the worker of an operation in a slot whose lock the caller holds, and may close afterwards."""
-    listener = listen(home, slot)
+def start_worker(
+    home: Home, slot: str, operation: int, lock: Lock, *, takes_over: bool, listener: socket.socket | None = None
+) -> None:
+    """Start the worker of an operation in a slot whose lock the caller holds, and may close afterwards.
+
+    `listener` is closed; without one the slot gets its control socket here.
+    """
+    listener = listener or listen(home, slot)
     try:
-        tell_serve(home, slot)
         arguments = (str(home.root), str(operation), str(lock.fd), str(listener.fileno()), str(int(takes_over)))
         spawn(
             (sys.executable, "-I", "-m", "safepoint.worker", *arguments),
@@ -123,7 +138,7 @@ def start_worker(home: Home, slot: str, operation: int, lock: Lock, *, takes_ove
 
 
 def listen(home: Home, slot: str) -> socket.socket:
-    """The control socket of a slot whose lock the caller holds."""
+    """The control socket of a slot whose lock the caller holds. `serve`, where it runs, is told to watch it."""
     path = home.control_socket(slot)
     path.unlink(missing_ok=True)  # a dead worker's
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -135,11 +150,12 @@ def listen(home: Home, slot: str) -> socket.socket:
     except BaseException:
         listener.close()
         raise
+    _tell_serve(home, slot)
     return listener
 
 
-def tell_serve(home: Home, slot: str) -> None:
-    """Name the slot to a running `serve`, which then watches the worker. Nobody there: recovery comes later."""
+def _tell_serve(home: Home, slot: str) -> None:
+    """Name the slot to a running `serve`, which then watches its control socket. Nobody there: recovery comes later."""
     with short(home.serve_socket) as address, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         with suppress(OSError):
@@ -164,6 +180,21 @@ def recover_slot(home: Home, store: Store, app: str, slot: str) -> bool:
     return True
 
 
+def evict(home: Home, store: Store, slot: str) -> bool:
+    """Kill a worker that is still in the slot though its operation has ended; whether there was one.
+
+    It was stopped, or hangs, on its way out. It has nothing to do any more, and would keep all others out for ever.
+    """
+    signed = pidfile.read(home.pidfile(slot))
+    if signed is None:
+        return False
+    worker, number = signed
+    with suppress(NoSuchOperation):
+        if store.operation(number).ending is not None and (fd := identity.open_pidfd(worker)) is not None:
+            return identity.kill_and_wait(fd, _LOCK_SECONDS)
+    return False
+
+
 def _open_in(store: Store, app: str, slot: str) -> Operation | None:
     """The operation that has a worker in this slot, or needs one."""
     operation = store.unfinished(app) if slot == running_slot(app) else store.waiting(app)
@@ -179,6 +210,8 @@ def _start_waiting(home: Home, store: Store, opened: Opened) -> None:
     for each in opened.superseded:
         wake(home, store.operation(each), force=False, slot=slot)
     lock = _take(home.pidfile(slot), opened.operation)
+    if lock is None and evict(home, store, slot):
+        lock = _take(home.pidfile(slot), opened.operation)
     if lock is None:
         return  # it has a worker already; or whoever holds it hangs: it waits in the journal, and is found there
     try:

@@ -8,13 +8,14 @@ from safepoint.core import events as e
 from safepoint.core.app import App
 from safepoint.drivers.haproxy import HAProxy
 from safepoint.drivers.supervisord import Supervisord
-from safepoint.engine.trees import remove_tree
 from safepoint.errors import UserError
 from safepoint.git import repositories
+from safepoint.state.durable import flush_directory
 from safepoint.state.journal import Journal
 from safepoint.state.paths import Home
 from safepoint.state.pidfile import Lock
 from safepoint.state.store import Store
+from safepoint.trees import remove_tree
 
 
 def destroy(home: Home, store: Store, app: App) -> None:
@@ -37,8 +38,15 @@ def destroy(home: Home, store: Store, app: App) -> None:
             if release.state != "pruned":
                 runtime.stop(app.name, release.number)
                 runtime.forget(app.name, release.number)
-        repositories.destroy(home, app.name)
-        remove_tree(home.app(app.name))
+        home.app(app.name).mkdir(mode=0o700, exist_ok=True)
+        maker = Lock.take(home.spare_lock(app.name), wait=True)
+        assert maker is not None
+        try:
+            repositories.destroy(home, app.name)
+            remove_tree(home.app(app.name))
+        finally:
+            maker.close()
+        flush_directory(home.app(app.name).parent)
         if unfinished is not None:
             Journal(store, unfinished.id).record(e.AppRemoved(at=time.time()))
         store.delete_app(app.name)

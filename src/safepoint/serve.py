@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
-from safepoint import launch, logs
+from safepoint import launch, logs, server_settings
 from safepoint.control.client import Connection, NoAnswer
 from safepoint.core.app import App
 from safepoint.core.failures import StepError
@@ -37,7 +37,7 @@ from safepoint.state.pidfile import Lock
 from safepoint.state.store import Store
 
 _FIRST_DELAY, _LAST_DELAY = 0.05, 60.0
-"""Seconds before a dead worker is recovered: doubled each time for an operation whose workers keep dying."""
+"""Seconds before a dead worker is recovered, or an app is tidied: doubled each time where that does not help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def serve(home: Home, options: Options, announce: Callable[[str], None]) -> None
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, _DESCRIPTORS)), hard))
     with readable_on(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as stop, ExitStack() as stack:
         store = stack.enter_context(Store.create(home))
+        home.check_private()
         lock = Lock.take(home.serve_lock)
         if lock is None:
             raise UserError(f"another `safepoint serve` uses {home.root}", "stop it, or choose another home")
@@ -77,16 +78,19 @@ class Server:
         self._watched: dict[int, tuple[str, Connection]] = {}
         self._due: dict[str, float] = {}
         self._delays: dict[str, float] = {}
+        self._patience: dict[str, float] = {}
         self._daemons: dict[int, str] = {}
 
     def run(self, stop: int, announce: Callable[[str], None]) -> None:
         home, options = self._home, self._options
         install_hooks(home)
         self._store.set_host_facts(host_facts(os.environ))
+        server_settings.keep(self._store, os.environ)
         ssh = SshServer(home, options.address, options.ssh_port, self._note)
         self._stack.callback(self._close)
         inbox = self._stack.enter_context(_inbox(home))
         ssh.start()
+        self._store.set_setting("ssh", f"{options.address} {ssh.port}")
         self._stack.callback(ssh.close)
         if not options.keep_apps:
             self._stack.callback(self._stop_daemons)
@@ -114,16 +118,29 @@ class Server:
             for fd, _ in poll.poll(timeout):
                 if fd == stop:
                     return
-                if fd == inbox.fileno():
-                    self._read_inbox(inbox)
-                elif fd in self._watched:
-                    self._look_at(fd)
-                elif fd in self._daemons:
-                    self._revive(fd)
+                with self._surviving():
+                    if fd == inbox.fileno():
+                        self._read_inbox(inbox)
+                    elif fd in self._watched:
+                        self._look_at(fd)
+                    elif fd in self._daemons:
+                        self._revive(fd)
             now = time.monotonic()
             for slot in [slot for slot, at in self._due.items() if at <= now]:
                 del self._due[slot]
-                self._check(slot)
+                with self._surviving(slot):
+                    self._check(slot)
+
+    @contextmanager
+    def _surviving(self, slot: str = "") -> Iterator[None]:
+        """Whatever the machine refuses, the apps go on being served; what was to be done is tried again."""
+        try:
+            yield
+        except Exception:
+            logs.defect(self._home, "serve could not do what it was to do, and tries again")
+            if slot:
+                self._due[slot] = time.monotonic() + self._delays.get(slot, _FIRST_DELAY)
+            time.sleep(1)  # what woke it may be there still
 
     # Workers: a connection to each one's control socket ends when the worker does.
 
@@ -159,6 +176,11 @@ class Server:
         found = self._store.waiting(app) if slot == waiting_slot(app) else self._store.unfinished(app)
         if found is None or found.ending is not None:
             self._delays.pop(slot, None)
+            if slot == app and not self._tidy(app):
+                self._patience[slot] = min(_LAST_DELAY, 2 * self._patience.get(slot, _FIRST_DELAY))
+                self._due[slot] = time.monotonic() + self._patience[slot]
+            else:
+                self._patience.pop(slot, None)
             return
         self._delays[slot] = min(_LAST_DELAY, 2 * self._delays.get(slot, _FIRST_DELAY))
         try:
@@ -199,20 +221,58 @@ class Server:
         loaded = self._runtime.groups()
         running = [op for op in self._store.running() if not op.queued]
         busy = {op.app: {op.plan.release, op.plan.previous_release} for op in running}
-        wanted: set[tuple[str, int]] = set()
-        for app in self._store.apps():
-            release = self._store.current_release(app.name)
-            try:
-                if release is not None:
-                    wanted.add((app.name, release.number))
-                    if (app.name, release.number) not in loaded:
-                        self._start(app, release)
+        apps = self._store.apps()
+        for app in apps:
+            with self._noted(app.name):
+                self._restore_app(app, loaded, busy.get(app.name, set()))
                 self._settle(app)
-            except (StepError, UserError) as error:
-                self._log.error("could not be restored", app=app.name, error=str(error))
-        for app_name, number in loaded - wanted:
-            if number not in busy.get(app_name, ()):
-                self._runtime.stop(app_name, number)
+        for name, number in loaded:
+            if name not in {app.name for app in apps}:
+                self._runtime.stop(name, number)
+
+    def _restore_app(self, app: App, loaded: set[tuple[str, int]], busy: set[int | None]) -> None:
+        release = self._store.current_release(app.name)
+        if release is not None and (app.name, release.number) not in loaded:
+            self._mend(app.name, f"starting v{release.number}")
+            self._start(app, release)
+        wanted = {release.number} if release else set()
+        for name, number in loaded:
+            if name == app.name and number not in wanted | busy:
+                self._mend(name, f"stopping v{number}")
+                self._runtime.stop(name, number)
+
+    def _tidy(self, name: str) -> bool:
+        """Once an operation has ended. A daemon that died under it was restored by what was current then, and the
+        operation may have ended without all that it was to write: for want of space, say.
+
+        False where it has to be tried again: there is no space yet, or somebody has the lock. That is a worker which is
+        just leaving, or the next one, which will be watched.
+        """
+        app, lock = self._store.app(name), Lock.take(self._home.pidfile(name))
+        if lock is None:
+            return False
+        try:
+            # What is stuck waits for a person: whatever was in the way of its undo would hold us up as well.
+            if app is None or self._store.unfinished(name) is not None:
+                return True
+            with self._noted(name):
+                self._restore_app(app, self._runtime.groups(), set())
+                self._settle_locked(app)
+                return True
+            return False
+        finally:
+            lock.close()
+
+    def _mend(self, app: str, what: str) -> None:
+        """Said in the log: where no daemon has died, it is somebody's defect that there is something to mend."""
+        self._log.warning("mending", app=app, what=what)
+
+    @contextmanager
+    def _noted(self, app: str) -> Iterator[None]:
+        try:
+            yield
+        except (StepError, UserError, OSError) as error:
+            self._log.error("could not be restored", app=app, error=str(error))
 
     def _start(self, app: App, release: Release) -> None:
         ports = dict(release.ports)
@@ -223,7 +283,13 @@ class Server:
             self._store.set_ports(app.name, release.number, ports)
         self._runtime.start(
             process_group(
-                Identity(app.name, release.number, release.commit, self._home.release(app.name, release.number)),
+                Identity(
+                    app.name,
+                    release.number,
+                    release.commit,
+                    self._home.release(app.name, release.number),
+                    self._home.data(app.name),
+                ),
                 processes=release.processes,
                 ports=ports,
                 host=self._store.host_facts(),
@@ -238,15 +304,20 @@ class Server:
         if lock is None:
             return
         try:
-            release = self._store.current_release(app.name)
-            port = web_port(release.ports) if release else None
-            if self._router.route(app.name) != port:
-                self._router.switch(app.name, port)
-            repository = GitRepository(self._home.repository(app.name))
-            if release is not None and repository.branch(app.branch) != release.commit:
-                repository.move(app.branch, release.commit)
+            self._settle_locked(app)
         finally:
             lock.close()
+
+    def _settle_locked(self, app: App) -> None:
+        release = self._store.current_release(app.name)
+        port = web_port(release.ports) if release else None
+        if self._router.route(app.name) != port:
+            self._mend(app.name, f"routing to port {port}")
+            self._router.switch(app.name, port)
+        repository = GitRepository(self._home.repository(app.name))
+        if release is not None and repository.branch(app.branch) != release.commit:
+            self._mend(app.name, f"moving {app.branch} to {release.commit[:8]}")
+            repository.move(app.branch, release.commit)
 
     def _sweep(self) -> None:
         for app in self._store.apps():

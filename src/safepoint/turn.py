@@ -57,7 +57,7 @@ class Turn:
             if blocking is None:
                 return self._begin(operation)
             if blocking.ending is not None:
-                return e.Refused(at=time.time(), reason=f"{operation.app} is locked: operation {blocking.id} is stuck")
+                return e.Refused(at=time.time(), reason=wording.locked(blocking))
             # Its worker is dead, and its story comes first.
             assert self.lock is not None
             launch.start_worker(self._home, running_slot(operation.app), blocking.id, self.lock, takes_over=True)

@@ -13,17 +13,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from safepoint import faults, launch, logs
+from safepoint import faults, launch, logs, server_settings
+from safepoint.control.protocol import cancel_request
 from safepoint.control.server import ControlServer
 from safepoint.core import events as e
 from safepoint.core import wording
 from safepoint.core.decisions import AwaitTurn, decide
-from safepoint.core.failures import Interrupted, Overtaken
+from safepoint.core.failures import Interrupted, Overtaken, StepError
 from safepoint.core.operation import Operation
+from safepoint.core.plan import Kind
 from safepoint.core.slots import slot_of, waiting_slot
 from safepoint.drivers.checkout import Checkout
 from safepoint.drivers.haproxy import HAProxy
 from safepoint.drivers.http_health import HttpHealth
+from safepoint.drivers.spare import Spare
 from safepoint.drivers.supervisord import Supervisord
 from safepoint.engine.context import Context, Places
 from safepoint.engine.environment import host_facts
@@ -37,6 +40,7 @@ from safepoint.state.output import OutputLog
 from safepoint.state.paths import Home
 from safepoint.state.pidfile import Lock
 from safepoint.state.store import Store
+from safepoint.state.trouble import CannotStore
 from safepoint.turn import Turn
 
 
@@ -49,11 +53,16 @@ def main(arguments: list[str]) -> int:
         os.set_inheritable(fd, False)
     try:
         with Store.open(home) as store:
+            server_settings.adopt(store, os.environ)
             worker = Worker(home, store, number, lock, socket.socket(fileno=listener_fd))
             lock.sign(me, number)  # from now on somebody may send SIGTERM
             worker.run(takes_over=bool(takes_over))
+            worker.prepare_next()
+    except CannotStore as error:
+        # The operation stays open, and whoever finds the lock free recovers it.
+        logs.logger(home, operation=number).error("the journal cannot be written", reason=str(error))
+        return 1
     except Exception:
-        # The journal cannot be written: the operation stays open, and whoever finds the lock free recovers it.
         logs.defect(home, "the worker gave up", operation=number)
         return 1
     return 0
@@ -75,7 +84,7 @@ class Worker:
             "detached": self._lost,
         }
         self._control = ControlServer(listener, number, handlers, on_defect=self._on_defect, watch_signals=True)
-        self._output = OutputLog(home.output(number), self._control.grown)
+        self._output = OutputLog(home.output(number), self._control.grown, server_settings.kept_output(store))
         assert self._control.signals is not None
         signal.set_wakeup_fd(self._control.signals, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, lambda _number, _frame: None)  # the wakeup descriptor carries it
@@ -98,6 +107,9 @@ class Worker:
         try:
             self._await_turn(turn)
             Executor(self._journal, self._context(receiver), on_defect=self._on_defect).run()
+        except CannotStore as error:
+            self._output.say(wording.cannot_go_on(str(error)))
+            raise
         finally:
             signal.set_wakeup_fd(-1)
             self._output.close()
@@ -106,6 +118,29 @@ class Worker:
         self._control.close()
         self._listener.close()
         turn.close()
+        self._lock.close()
+
+    def prepare_next(self) -> None:
+        """When all is said and the app is free, make what its next export begins with. Nobody waits for it."""
+        plan = self._journal.operation.plan
+        if plan.kind is not Kind.DEPLOY or self._journal.operation.ending is not e.Ending.SUCCEEDED:
+            return
+        try:
+            maker = Lock.take(self._home.spare_lock(plan.app))
+        except OSError:  # the app was taken away meanwhile
+            return
+        if maker is None:
+            return
+        os.nice(19)
+        try:
+            self._source().prepare(self._home.repository(plan.app), plan.commit, self._never)
+        except (StepError, OSError) as error:  # a full disk, say: the next export writes all of it
+            logs.logger(self._home).warning("no spare tree", app=plan.app, error=str(error))
+        finally:
+            maker.close()
+
+    def _source(self) -> Checkout:
+        return Checkout(Spare(self._home.spare(self._journal.operation.plan.app)))
 
     def _await_turn(self, turn: Turn) -> None:
         """Of an operation that was opened while its app was busy. Returns when it may run, or is to end."""
@@ -134,9 +169,9 @@ class Worker:
         turn.lock.sign(me, self._number)
         self._slot = slot_of(self._journal.operation)
         self._control.add(launch.listen(self._home, self._slot))
-        launch.tell_serve(self._home, self._slot)
         self._home.control_socket(waiting_slot(self._journal.operation.app)).unlink(missing_ok=True)
         self._lock.close()
+        self._lock, turn.lock = turn.lock, None
         self._output.say(wording.begun(self._journal.operation))
 
     def _attach(self, receiver: int | None) -> None:
@@ -173,6 +208,7 @@ class Worker:
                 repository=home.repository(plan.app),
                 release=home.release(plan.app, plan.release),
                 cache=home.cache(plan.app),
+                data=home.data(plan.app),
                 scratch=home.scratch(plan.app),
                 release_of=lambda release: home.release(plan.app, release),
             ),
@@ -181,38 +217,36 @@ class Worker:
             received=self._received,
             receiver=receiver,
             commands=ContainedCommands(home),
-            source=Checkout(),
+            source=self._source(),
             runtime=Supervisord(home),
             router=HAProxy(home),
             health=HttpHealth(),
             repository=GitRepository(home.repository(plan.app)),
             releases=self._store,
             output=self._output,
-            leave=lambda: home.control_socket(self._slot).unlink(missing_ok=True),
+            leave=self._leave,
             data_of=lambda step: self._journal.operation.step(step).data or {},
         )
+
+    def _leave(self) -> None:
+        """Take away what only a running operation has. Whoever is told of the end finds the output on the disk."""
+        self._output.settle()
+        self._home.control_socket(self._slot).unlink(missing_ok=True)
 
     # What the control socket is asked for; in the control server's thread, with a connection of its own.
 
     def _cancel(self, request: dict[str, Any]) -> dict[str, Any]:
-        by, reason, force = (request.get("by"), request.get("reason", ""), request.get("force", False))
-        if not isinstance(by, str) or not isinstance(reason, str) or not isinstance(force, bool):
-            return {"error": "a cancel says by whom, and may give a reason"}
-        door, requested = str(request.get("door", "")), request.get("requested")
+        asked = cancel_request(request)
         with Store.open(self._home) as store:
             journal = Journal(store, self._number, on_record=None)
             given = journal.request_cancel(
-                by=by,
-                reason=reason,
-                force=force,
-                door=door,
-                requested=requested if isinstance(requested, float) else None,
+                by=asked.by, door=asked.door, reason=asked.reason, force=asked.force, requested=asked.requested
             )
             answer = wording.answer(journal.operation, given)
         if given.accepted:
             self._output.say(wording.asked(journal.operation))
-        if given.accepted or (force and given is e.Verdict.ALREADY_CANCELLING):
-            self._latch.set(force=force)
+        if given.accepted or (asked.force and given is e.Verdict.ALREADY_CANCELLING):
+            self._latch.set(force=asked.force)
         return {"verdict": given.value, "answer": answer}
 
     def _signal(self, _request: dict[str, Any]) -> dict[str, Any]:

@@ -12,13 +12,14 @@ import json
 import os
 import shlex
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -26,6 +27,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from benchmarks import machine
+from benchmarks.rows import Row
+from benchmarks.running import Result, Run
 from deploying import Door, Site, own_environment, processes, site
 from holding import Gate
 from ssh.servers import git
@@ -74,15 +78,19 @@ class Part:
 
 
 class Watcher:
-    """Samples the home's processes, and asks `operation:list` over and over, until it is closed."""
+    """Samples the home's processes, and asks `operation:list` over and over, until it is closed.
 
-    def __init__(self, door: Door) -> None:
+    That costs time. So it does nothing where it is not `watched`.
+    """
+
+    def __init__(self, door: Door, *, watched: bool = True) -> None:
         self.door = door
         self.memory = self.processes = self.descriptors = self.threads = 0
         self.lists: list[float] = []
         self.problems: list[str] = []
         self._stop = threading.Event()
-        self._all = [threading.Thread(target=target) for target in (self._sample, self._ask)]
+        targets = (self._sample, self._ask) if watched else ()
+        self._all = [threading.Thread(target=target) for target in targets]
         for thread in self._all:
             thread.start()
 
@@ -201,12 +209,28 @@ class Bench:
         return time.monotonic() - began
 
 
-def many_apps(bench: Bench, number: int) -> Part:
+def measure(run: Run, rows: Sequence[Row]) -> Iterator[Result]:
+    """Row 15, for `python tests/benchmarks`."""
+    number, cores = run.size(100), machine.cores()
+    ours, theirs, notes = [], [], []
+    for place in range(1, run.rounds(2) + 1):
+        with bench(900.0, run.place(f"many{place}")) as found:
+            run.say(f"{number} pushes at once")
+            part = many_apps(found, number, alone_times=5, watched=False)
+        assert not part.problems, part.problems[:3]
+        ours.append(part.all)
+        theirs.append(part.alone * number / cores)
+        notes.append(f"one push alone {part.alone:.2f} s (median of 5); {cores} cores; none of {number} was lost")
+    for row in rows:
+        yield Result(row, ours, theirs, tuple(notes))
+
+
+def many_apps(bench: Bench, number: int, *, alone_times: int = 1, watched: bool = True) -> Part:
     tree = bench.tree("apps", SETTINGS)
-    alone = bench.alone(tree, bench.app("alone"))
+    alone = statistics.median(bench.alone(tree, bench.app(f"alone{index}")) for index in range(alone_times))
     apps = [bench.app(f"app{index}") for index in range(number)]
     logs = [bench.directory / f"{app}.log" for app in apps]
-    watcher = Watcher(bench.door)
+    watcher = Watcher(bench.door, watched=watched)
     try:
         began = time.monotonic()
         statuses = bench.wait([bench.start(tree, app, log) for app, log in zip(apps, logs, strict=True)])
@@ -314,9 +338,9 @@ def show(name: str, found: Part) -> None:
 
 
 @contextmanager
-def bench(seconds: float) -> Iterator[Bench]:
+def bench(seconds: float, place: Path | None = None) -> Iterator[Bench]:
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safepoint-many-")))
+        directory = place or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="safepoint-many-")))
         running = stack.enter_context(site(directory))
         door = Door("embedded", running, directory / "alice")
         found = Bench(running, door, directory, time.monotonic() + seconds)

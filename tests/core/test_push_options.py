@@ -105,7 +105,9 @@ def test_git_hands_options_over_in_the_environment(environment: dict[str, str], 
     assert from_environment(environment) == options
 
 
-@pytest.mark.parametrize("count", ["-1", "101", "999999999999", "9" * 5000, "1e3", "٣", " 1", "", "0x1"])
+@pytest.mark.parametrize(
+    "count", ["-1", "101", "999999999999", "9" * 5000, "1e3", "٣", " 1", "", "0x1", "000000999999999", "0" * 5000]
+)
 def test_a_count_that_is_not_gits_is_refused(count: str) -> None:
     """And at once: nobody counts to it."""
     with pytest.raises(UsageError):

@@ -135,13 +135,26 @@ def test_the_answer_to_a_cancel_is_its_verdict_in_words(op: Operation, given: Ve
     """What will happen, or why nothing will, and what to do then."""
     assert verdict(op) is given
     assert wording.answer(op, given) == answer
-    assert wording.forecast(op, 112.0)[0] == answer
+    if not given.accepted:
+        assert wording.forecast(op, 112.0)[0] == answer
+
+
+@pytest.mark.parametrize(
+    ("op", "forecast"),
+    [
+        (until("build"), "A cancel would interrupt build of operation 42 now"),
+        (until("switch"), "A cancel would end operation 42 after switch, which is finished first"),
+    ],
+)
+def test_a_forecast_does_not_sound_like_a_cancel(op: Operation, forecast: str) -> None:
+    """Whoever only asked must not think that it has begun."""
+    assert wording.forecast(op, 112.0)[0] == forecast
 
 
 def test_a_forecast_says_all_that_a_cancel_would_do() -> None:
     """What runs and for how long, what is undone, what cannot be, and what keeps serving."""
     assert wording.forecast(until("watch"), 112.0) == (
-        "Cancelling operation 42 now: watch is interrupted",
+        "A cancel would interrupt watch of operation 42 now",
         "watch has run for 12 s",
         "will undo switch: Switching web back from v8 to v7",
         "will undo start: Stopping v8",
@@ -160,8 +173,31 @@ def test_a_busy_app_is_refused_with_what_to_do() -> None:
     assert reason == "web is busy: operation 42 is running (in build)"
     assert hint == "wait for it, or cancel it: ssh deploy@host operation:cancel 42"
     assert wording.busy(STUCK, "") == (
-        "web is locked: operation 42 is stuck", "see `operation:show 42`, then `recover 42`",
+        "web is locked: operation 42 is stuck (undoing before_release.1 failed: `migrate down` exited with status 1)",
+        "see `operation:show 42`, then `recover 42`",
     )  # fmt: skip
+
+
+def test_a_stuck_operation_says_what_is_left() -> None:
+    """In the order in which `recover` goes on: the undo that failed, and what comes after it."""
+    assert wording.left(STUCK) == ("before_release.1", "build", "export", "receive")
+    assert wording.what_is_left(STUCK) == (
+        "still to be undone: before_release.1, build, export, receive",
+        "mend what is in the way, then `recover 42` goes on from there",
+    )
+
+
+def test_an_operation_that_cannot_be_journalled_says_what_becomes_of_it() -> None:
+    """It is undone, or after the commit finished; and by whom."""
+    assert wording.stopped(until("build"), "no space left") == (
+        "operation 42 stops here: no space left",
+        "once that is mended it is undone, by `safepoint serve` or by `recover 42`",
+    )
+
+
+def test_a_clock_that_was_set_back_makes_no_negative_durations() -> None:
+    """It took no time, as far as anybody can tell."""
+    assert wording.seconds(-3600.0) == "0 s"
 
 
 @pytest.mark.parametrize("plan", [PLAN, FIRST, replace(PLAN, kind=Kind.ROLLBACK, steps=rollback_steps(), build=())])

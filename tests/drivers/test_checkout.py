@@ -118,6 +118,24 @@ def test_difficult_names(export: Export, forge: Forge) -> None:
     assert {os.fsencode(each.name): each.read_bytes() for each in found.iterdir()} == {name: name for name in names}
 
 
+def test_names_that_trouble_other_systems(export: Export, forge: Forge, tmp_path: Path) -> None:
+    """Devices of Windows, names that differ in case alone, and links to anywhere, which nothing here follows."""
+    names = [b"CON", b"NUL.txt", b"aux", b"COM1", b"README", b"ReadMe", b"readme", b"a ", b"b.", b"\xe2\x80\xaex"]
+    links = {b"absolute": b"/etc/passwd", b"device": b"/dev/zero", b"loop": b"loop", b"up": b"../../outside"}
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    entries = [(FILE, name, name) for name in names] + [(LINK, name, target) for name, target in links.items()]
+    found = export(forge.commit_of(*sorted(entries, key=lambda entry: entry[1])))
+    assert {os.fsencode(each.name) for each in found.iterdir()} == {*names, *links}
+    assert {name: os.fsencode((found / os.fsdecode(name)).readlink()) for name in links} == links
+    assert list(outside.iterdir()) == []
+
+
+def test_a_name_without_an_end(refused: Callable[[str, str], None], forge: Forge) -> None:
+    """Megabytes of one name are not collected to be looked at."""
+    refused(forge.commit_of((FILE, b"x" * 5_000_000, b"x")), "longer than any path can be")
+
+
 def test_many_files(export: Export, repository: Path) -> None:
     """20,000 files, written by parallel workers, are all there."""
     stream = [b"commit refs/heads/main\ncommitter a <a@b> 1700000000 +0000\ndata 1\nx\n"]
@@ -217,6 +235,11 @@ def test_a_name_below_a_link(refused: Callable[[str, str], None], forge: Forge, 
     """A slash in a name, where the first part is a link."""
     link = (LINK, b"a", forge.blob(str(tmp_path / "outside").encode()))
     refused(forge.commit(forge.tree([link, (FILE, b"a/x", forge.blob(b"x"))])), "under what is no directory")
+
+
+def test_an_absolute_name(refused: Callable[[str, str], None], forge: Forge) -> None:
+    """A slash at its beginning: by its looks it is a file x of the root directory."""
+    refused(forge.commit_of((FILE, b"/x", b"x")), "under what is no directory")
 
 
 def test_the_same_file_twice(refused: Callable[[str, str], None], forge: Forge) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from dying import await_death
 
 from safepoint.core.failures import StepError
 from safepoint.core.release import Process, ProcessGroup, ProcessStatus
@@ -76,6 +77,7 @@ class Ear:
 
     def __init__(self, path: Path) -> None:
         os.mkfifo(path)
+        path.chmod(0o666)
         self.path = path
         self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         # A FIFO that had writers and has none is at its end, and no event tells of the next one: hold it meanwhile.
@@ -128,8 +130,8 @@ class Ear:
 
 
 @pytest.fixture
-def ear(tmp_path: Path) -> Iterator[Ear]:
-    ear = Ear(tmp_path / "ear")
+def ear(outside: Path) -> Iterator[Ear]:
+    ear = Ear(outside / "ear")
     yield ear
     ear.close()
 
@@ -455,6 +457,16 @@ def test_only_one_supervisord_is_started(home: Home) -> None:
         assert processes_of(home) == []
 
 
+def test_one_whose_starter_died_before_it_listened_is_ended(home: Home, runtime: Supervisord) -> None:
+    """Nobody could find it by its socket, and it would run the same groups beside the next one."""
+    first = runtime.pid()
+    assert first is not None
+    (home.run / "supervisor.sock").unlink()
+    second = runtime.ensure_running()
+    assert second != first
+    assert await_death(first, 0)
+
+
 def test_supervisord_outlives_its_starter_and_has_nothing_of_it(home: Home) -> None:
     """It has a session of its own, and neither the signal mask, ignored signals, files nor variables of its starter."""
     code = """
@@ -512,6 +524,37 @@ def test_without_supervisord_its_orphans_can_be_stopped(home: Home, runtime: Sup
     assert ear.all_dead()
     assert list(home.run.glob("s*/*shop*")) == []
     runtime.ensure_running()
+    assert runtime.groups() == set()
+
+
+def test_a_stopped_supervisord_fails_whatever_needs_it(
+    home: Home, runtime: Supervisord, ear: Ear, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a deadline, in a clause that says so. Afterwards what it had, and what it was not given, can be stopped."""
+    from safepoint.drivers import supervisord_rpc
+
+    monkeypatch.setattr(supervisord_rpc, "TIMEOUT", 0.5)
+    runtime.start(group(home, f"{ear.held}; echo up >&9; {FOREVER}"))
+    assert ear.line() == "up"
+    pid = runtime.pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for action in (
+            lambda: runtime.start(group(home, FOREVER, release=2)),
+            lambda: runtime.status("shop", 1),
+            lambda: runtime.stop("shop", 1),
+        ):
+            with pytest.raises(StepError, match="supervisord does not answer within"):
+                action()
+        with pytest.raises(UserError, match=f"does not answer; end it with `kill -KILL {pid}` and try again"):
+            runtime.ensure_running()
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    monkeypatch.undo()
+    for release in (1, 2):
+        runtime.stop("shop", release)
+    ear.wait_all_dead()
     assert runtime.groups() == set()
 
 

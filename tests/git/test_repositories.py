@@ -1,6 +1,9 @@
 """The apps' bare repositories, with real pushes."""
 
+import os
+import random
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -220,6 +223,26 @@ def test_the_lock_of_a_killed_git_is_broken(home: Home, path: Path, tmp_path: Pa
     assert not any(lock.exists() for lock in locks)
 
 
+def test_a_move_whose_git_is_killed_is_made_again(
+    home: Home, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the commit there is nobody to whom it could be a failure."""
+    first, second = pushed(home, tmp_path)
+    repository = GitRepository(path)
+    repository.move("main", first)
+    git_itself = shutil.which("git")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin" / "git"
+    lock = shlex.quote(str(path / "refs/heads/main.lock"))
+    script.write_text(f'#!/bin/sh\nrm -f "$0"\n: >{lock}\nkill -KILL $$\n')
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    assert shutil.which("git") != git_itself
+    repository.move("main", second)
+    assert not script.exists()
+    assert repository.branch("main") == second
+
+
 def test_nobody_else_s_configuration_or_hooks(
     home: Home, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,3 +303,53 @@ def test_no_repository_is_one_sentence(home: Home) -> None:
     home.repository("none").mkdir()
     with pytest.raises(UserError, match="cannot read"):
         nowhere.branch("main")
+
+
+WHO = b"A U Thor <author@example.com> 1700000000 +0000"
+OLD = {
+    "a zero before a mode": (b"0100644", WHO),
+    "no space before the date": (b"100644", b"A U Thor <author@example.com>1700000000 +0000"),
+    "a time zone of no place": (b"100644", b"A U Thor <author@example.com> 1700000000 +51800"),
+}
+BAD = {
+    "a directory out of the tree": (b"..", "hasDotdot"),
+    "git's own directory": (b".git", "hasDotgit"),
+    "the same, as Windows has it": (b"git~1", "hasDotgit"),
+    "the same, as macOS has it": (b".g\xe2\x80\x8cit", "hasDotgit"),
+    "a path for a name": (b"a/b", "fullPathname"),
+    "no name": (b"", "empty filename in tree entry"),
+}
+
+
+def push_forged(path: Path, mode: bytes, name: bytes, who: bytes, status: int) -> str:
+    """What git says to a push of such a commit to a branch that is not deployed."""
+    source = path.parent / "source"
+    git(path.parent, "init", "--quiet", "--bare", source)
+    forge = Forge(source)
+    tree = forge.tree([(mode, name, forge.blob(b"x"))])
+    commit = forge.raw_commit(b"tree %b\nauthor %b\ncommitter %b\n\nold\n" % (tree.encode(), who, who))
+    return git(source, "push", path, f"{commit}:refs/heads/old", status=status)
+
+
+@pytest.mark.parametrize("what", OLD)
+def test_old_histories_can_be_pushed(path: Path, what: str) -> None:
+    """Nobody can mend what old tools wrote without changing every id after it."""
+    mode, who = OLD[what]
+    assert "[new branch]" in push_forged(path, mode, b"file", who, 0)
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_hostile_trees_are_refused_at_the_door(path: Path, what: str) -> None:
+    """Before an operation is opened, by git's own checks; the export would refuse them too."""
+    name, message = BAD[what]
+    assert message in push_forged(path, b"100644", name, WHO, 1)
+    assert GitRepository(path).branch("old") == ""
+
+
+def test_a_push_has_a_limit_that_is_the_operators(path: Path, tmp_path: Path) -> None:
+    """In the repository's own configuration, so it holds at every door."""
+    assert git(path, "config", "--type=int", "receive.maxInputSize") == str(2 * 1024**3)
+    git(path, "config", "receive.maxInputSize", "1k")
+    work_tree(tmp_path / "work", {"file": random.Random(1).randbytes(5000)})
+    said = git(tmp_path / "work", "push", path, "main:other", status=1)
+    assert "pack exceeds maximum allowed size" in said

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ def run(request: dict[str, Any], commands: ContainedCommands) -> object:
         request["environment"],
         request["timeout"],
         request["grace"],
+        request["app"],
+        [Path(directory) for directory in request["directories"]],
     )
     try:
         return commands.run(command, output, latch)
@@ -78,12 +81,15 @@ def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text())
     commands = ContainedCommands(Home(Path(request["home"])))
     result: object = None
+    began = time.monotonic()
     if request["end"]:
         commands.end(request["scope"])
     else:
         result = run(request, commands)
+    seconds = time.monotonic() - began
     descriptors = list(Path("/proc/self/fd").iterdir())
-    Path(request["result"]).write_text(json.dumps({"result": result, "descriptors": len(descriptors)}))
+    told = {"result": result, "descriptors": len(descriptors), "seconds": seconds}
+    Path(request["result"]).write_text(json.dumps(told))
 
 
 main()

@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dying import await_death
 
 from safepoint.core.plan import ProcessIdentity
 from safepoint.processes import identity
@@ -112,7 +114,41 @@ def test_kill_and_wait(someone: ProcessIdentity) -> None:
     """It is dead on return, though its parent has not looked yet, and the descriptor is closed."""
     pidfd = identity.open_pidfd(someone)
     assert pidfd is not None
-    identity.kill_and_wait(pidfd)
+    assert identity.kill_and_wait(pidfd, 60)
     assert not identity.alive(someone)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(pidfd)
+
+
+UNDYING = """
+import ctypes, os, pathlib, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+NEWUSER, NEWPID, SEIZE = 0x10000000, 0x20000000, 0x4206
+assert libc.unshare(NEWPID if os.geteuid() == 0 else NEWUSER | NEWPID) == 0
+reader, writer = os.pipe()
+first = os.fork()
+if first == 0:
+    if os.fork() == 0:
+        os.write(writer, b"x")
+    signal.pause()
+os.read(reader, 1)
+(second,) = map(int, pathlib.Path(f"/proc/{first}/task/{first}/children").read_text().split())
+assert libc.ptrace(SEIZE, second, None, None) == 0
+print(first, flush=True)
+signal.pause()
+"""
+"""The first process of a PID namespace cannot die before all others of it are reaped, and one of them is traced."""
+
+
+def test_what_does_not_die_is_not_waited_for_for_ever() -> None:
+    """The kernel may keep a process that was killed for as long as a disk does not answer; so here."""
+    with subprocess.Popen([sys.executable, "-c", UNDYING], stdout=subprocess.PIPE) as tracer:
+        assert tracer.stdout is not None
+        undying = identity.of(int(tracer.stdout.readline()))
+        assert undying is not None
+        pidfd = identity.open_pidfd(undying)
+        assert pidfd is not None
+        assert not identity.kill_and_wait(pidfd, 0.2)
+        assert identity.alive(undying)
+        tracer.kill()
+        assert await_death(undying.pid)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import safepoint
-from safepoint.processes import containment
+from safepoint.processes import containment, isolation
 from safepoint.processes.contained import ContainedCommands
 from safepoint.state.paths import Home
 
@@ -73,7 +73,7 @@ def python_for_nobody() -> str | None:
 
 
 @cache
-def _worker_for_nobody() -> Path:
+def worker_for_nobody() -> Path:
     """The worker and the package in a place that everybody may enter: the clone may be in root's own directory."""
     directory = Path(tempfile.mkdtemp(prefix="safepoint-nobody-"))
     atexit.register(shutil.rmtree, directory)
@@ -89,9 +89,24 @@ def _worker_for_nobody() -> Path:
 
 @cache
 def _possible_for_nobody(python: str, kind: str) -> bool:
-    launcher = _worker_for_nobody().parents[2] / "src" / "safepoint" / "processes" / "launch.py"
+    launcher = worker_for_nobody().parents[2] / "src" / "safepoint" / "processes" / "launch.py"
     trial = (*AS_NOBODY, python, "-I", "-S", str(launcher), "--try-pidns")
     return kind == "subreaper" or subprocess.run(trial, stderr=subprocess.DEVNULL).returncode == 0
+
+
+def isolating() -> list[Case]:
+    """Those in which this machine lets apps be isolated as well. Root can in each, another user in PID namespaces."""
+    root = os.geteuid() == 0
+    return [case for case in cases() if (case.kind == "pidns" or (root and not case.prefix)) and _isolates(case)]
+
+
+def _isolates(case: Case) -> bool:
+    user = str(isolation.FIRST_USER) if os.geteuid() == 0 and not case.prefix else ""
+    package = worker_for_nobody().parents[2] / "src" / "safepoint" if case.prefix else Path(safepoint.__file__).parent
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        trial = (*case.prefix, case.python, "-I", "-S", str(package / "processes" / "launch.py"), "--try-isolation")
+        return subprocess.run((*trial, directory, user), stderr=subprocess.DEVNULL).returncode == 0
 
 
 @dataclass(frozen=True)
@@ -100,6 +115,8 @@ class Outcome:
     output: str
     seconds: float
     descriptors: int
+    inside: float
+    """Seconds that the worker needed without its own start."""
 
 
 class Bench:
@@ -110,6 +127,8 @@ class Bench:
         self.directory = directory
         self.home = directory / "home"
         self.tag = secrets.token_hex(8)
+        self.flags: tuple[str, ...] = ("-W", "error", "-X", "dev")
+        """The worker's Python has these. They find mistakes, and cost time."""
         (self.home / "run").mkdir(parents=True, mode=0o700)
         if case.prefix:
             for path in (directory, self.home, self.home / "run"):
@@ -121,8 +140,8 @@ class Bench:
             output, _ = worker.communicate(timeout=DEADLINE)
         seconds = time.monotonic() - started
         assert worker.returncode == 0
-        told = json.loads((self.directory / "result").read_text())
-        return Outcome(told["result"], output.decode(), seconds, told["descriptors"])
+        told = json.loads(Path(options.get("result", self.directory / "result")).read_text())
+        return Outcome(told["result"], output.decode(), seconds, told["descriptors"], told["seconds"])
 
     def end(self, scope: str = "42.build") -> None:
         assert self.run(scope=scope, end=True).result is None
@@ -134,13 +153,14 @@ class Bench:
             "scope": "42.build", "argv": argv, "directory": "/", "home": str(self.home), "end": False,
             "environment": {"PATH": _PATH, _TAG: self.tag}, "timeout": DEADLINE, "grace": DEADLINE,
             "latch_before": False, "latch_on": "", "force_on": "", "break_on": "",
+            "app": "", "directories": (),
             "result": str(self.directory / "result"),
         }  # fmt: skip
         file = self.directory / "request.json"
         file.write_text(json.dumps(request | options))
-        program = _worker_for_nobody() if self.case.prefix else WORKER
+        program = worker_for_nobody() if self.case.prefix else WORKER
         worker = subprocess.Popen(
-            (*self.case.prefix, self.case.python, "-W", "error", "-X", "dev", str(program), str(file)),
+            (*self.case.prefix, self.case.python, *self.flags, str(program), str(file)),
             env={"PATH": os.environ["PATH"], containment.FORCED: self.case.kind, "SECRET_OF_THE_WORKER": "1"},
             stdout=subprocess.PIPE,
         )

@@ -52,9 +52,9 @@ def elsewhere(app: App, bare: Elsewhere) -> Elsewhere:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Path:
+def gate(outside: Path) -> Path:
     """A build that has said `held` goes on when somebody writes here."""
-    path = tmp_path / "gate"
+    path = outside / "gate"
     os.mkfifo(path)
     return path
 
@@ -99,9 +99,9 @@ def test_the_push_does_not_wait(app: App, elsewhere: Elsewhere, gate: Path) -> N
     assert app.site.branch(app.name) == commit
 
 
-def test_a_deploy_that_fails_can_be_tried_again(app: App, elsewhere: Elsewhere, tmp_path: Path) -> None:
+def test_a_deploy_that_fails_can_be_tried_again(app: App, elsewhere: Elsewhere, outside: Path) -> None:
     """The branch has moved, a push would change nothing; the command of the closing lines deploys it."""
-    mended = tmp_path / "mended"
+    mended = outside / "mended"
     app.site.run("config:set", app.name, f"MENDED={mended}")
     commit = app.commit("one", {"safepoint.toml": QUICK + '[build]\ncommand = "test -e $MENDED"\n'})
     number = operation(app.push(elsewhere))

@@ -149,9 +149,9 @@ def test_the_environment_of_pushed_code(tmp_path: Path, monkeypatch: pytest.Monk
                 assert not {"secret of the server", "secret of the pusher"} & set(environment.values()), environment
 
 
-def test_builds_and_commands_that_fail_or_take_too_long(app: App, local: Door, tmp_path: Path) -> None:
+def test_builds_and_commands_that_fail_or_take_too_long(app: App, local: Door, outside: Path) -> None:
     """Each ends the deploy as failed, with everything as before, and says which command it was."""
-    undone = tmp_path / "undone"
+    undone = outside / "undone"
     app.commit("one")
     app.push(local)
     app.site.run("config:set", app.name, f"UNDONE={undone}")
@@ -181,9 +181,9 @@ def test_builds_and_commands_that_fail_or_take_too_long(app: App, local: Door, t
     assert f"remote: safepoint | warning: not undone: `{sleep}` (it declares no undo)" in said
 
 
-def test_the_order_of_what_runs_before_a_release(app: App, local: Door, tmp_path: Path) -> None:
+def test_the_order_of_what_runs_before_a_release(app: App, local: Door, outside: Path) -> None:
     """As they are declared, then `release:` of the Procfile, each in what was built; it is no process of its own."""
-    log = tmp_path / "log"
+    log = outside / "log"
     app.site.run("config:set", app.name, f"LOG={log}")
     commands = "".join(f'[[before_release]]\ncommand = "echo {each} >> $LOG"\n' for each in ("first", "second"))
     settings = QUICK + '[build]\ncommand = "echo built > made"\n' + commands

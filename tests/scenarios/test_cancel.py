@@ -174,8 +174,8 @@ for = "0s"
 
 
 @pytest.fixture
-def trace(tmp_path: Path) -> Path:
-    return tmp_path / "trace"
+def trace(outside: Path) -> Path:
+    return outside / "trace"
 
 
 @pytest.mark.parametrize("person", ["alice", "bob"])
@@ -236,7 +236,7 @@ def test_a_dry_run_says_what_a_cancel_would_do(app: App, trace: Path) -> None:
         push.finish()
     third = f"sh hold before_release && echo 3 up >> {trace}"
     expected = [
-        f"Cancelling operation {number} now: before_release.3 is interrupted",
+        f"A cancel would interrupt before_release.3 of operation {number} now",
         f"will undo before_release.3: Undoing `{third}`: echo 3 down >> {trace}",
         f"cannot be undone: `echo 2 up >> {trace}` (it declares no undo)",
         f"will undo before_release.1: Undoing `echo 1 up >> {trace}`: echo 1 down >> {trace}",
@@ -487,9 +487,9 @@ def test_a_cancel_that_races_a_recovery_is_told_the_truth(app: App) -> None:
     assert world(app) == before
 
 
-def test_an_undo_that_fails_ends_as_stuck(app: App, tmp_path: Path) -> None:
+def test_an_undo_that_fails_ends_as_stuck(app: App, outside: Path) -> None:
     """The cancel, the push and every follower say so; the app is locked until a person has mended it."""
-    mended = tmp_path / "mended"
+    mended = outside / "mended"
     live(app, SETTINGS.replace('undo = "sh hold undo"', f'undo = "test -e {mended}"'))
     app.commit("two")
     before = world(app)

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 from conftest import door_of, new_name
-from deploying import App, World, app_processes, site, world
+from deploying import App, World, app_processes, site, wait_until, world
+from holding import holding, known, make_holdable
 
+from safepoint.drivers.supervisord import Supervisord
 from safepoint.faults import VARIABLE
 
 SETTINGS = """
@@ -50,13 +52,13 @@ UNWINDING = range(13, 27)
 
 
 @pytest.fixture
-def live(make_app: Callable[..., App], tmp_path: Path) -> App:
+def live(make_app: Callable[..., App], outside: Path) -> App:
     """An app whose v1 serves."""
     app = make_app(SETTINGS)
-    app.site.run("config:set", app.name, f"MIGRATIONS={tmp_path / 'migrations'}")
+    app.site.run("config:set", app.name, f"MIGRATIONS={outside / 'migrations'}")
     app.commit("one")
     app.push(door_of(app.site, "local"))
-    (tmp_path / "migrations").unlink()
+    (outside / "migrations").unlink()
     return app
 
 
@@ -80,13 +82,13 @@ def is_now(app: App, before: World, version: str, commit: str, releases: tuple[t
 
 
 @pytest.mark.parametrize("record", range(last_record(DEPLOY) + 1))
-def test_deploy_killed_after_a_record_goes_back_or_forward(live: App, tmp_path: Path, record: int) -> None:
+def test_deploy_killed_after_a_record_goes_back_or_forward(live: App, outside: Path, record: int) -> None:
     """Before the commit record everything is as before; from it on the release goes live. The push says which."""
     before = world(live)
     commit = live.commit("two")
     said = live.push(door_of(live.site, "local"), status=None, environment=crash(record))
     ended = live.site.wait_ended(live.site.operations(live.name)[0]["id"])
-    migrations = tmp_path / "migrations"
+    migrations = outside / "migrations"
     lines = migrations.read_text().splitlines() if migrations.exists() else []
     if record < commit_record(DEPLOY):
         assert ended["state"] == "failed", ended
@@ -156,13 +158,13 @@ def test_recovery_is_killed_too(live: App, record: int) -> None:
 
 
 @pytest.fixture
-def unserved(tmp_path: Path) -> object:
+def unserved(tmp_path: Path, outside: Path) -> object:
     """A site whose `serve` has ended and left the apps serving: nobody recovers unasked."""
     with site(tmp_path) as running:
         running.end()
         running.start("--keep-apps")
         app = App.create(running, new_name(), tmp_path / "work", SETTINGS)
-        running.run("config:set", app.name, f"MIGRATIONS={tmp_path / 'migrations'}")
+        running.run("config:set", app.name, f"MIGRATIONS={outside / 'migrations'}")
         app.commit("one")
         app.push(door_of(running, "local"))
         assert running.end() == 0
@@ -246,9 +248,32 @@ def test_a_running_serve_recovers_at_once(live: App) -> None:
     live.site.run("deploy", live.name, commit, "--no-wait", by=crash(9))
     number = live.site.operations(live.name)[0]["id"]
     # Following would recover it, too: so look at the journal only.
-    from deploying import wait_until
-
     wait_until(lambda: live.site.operation(number)["state"] == "failed", "serve recovers")
     wait_until(lambda: not world(live).locked, "the worker that recovered is gone")
     assert dataclasses.replace(world(live)) == before
     assert app_processes(live.name)
+
+
+def test_a_running_serve_recovers_what_has_no_worker_yet(live: App) -> None:
+    """Whoever opened it died before the worker was started, and has told nobody else."""
+    before = world(live)
+    commit = live.commit("two")
+    _store(live, commit)
+    live.site.run("deploy", live.name, commit, status=-9, by=crash(0))
+    number = live.site.operations(live.name)[0]["id"]
+    wait_until(lambda: known(live.site, number).ending is not None, "serve recovers")
+    assert known(live.site, number).state == "failed"
+    assert world(live) == before
+
+
+def test_a_release_that_was_lost_under_its_deploy_is_started_again(live: App) -> None:
+    """supervisord died, say, after the last look at it and before the commit: then `serve` started what was current."""
+    make_holdable(live, SETTINGS.replace("100ms", "0s"))
+    live.commit("two")
+    with holding(live, "switch", "two") as hold, live.pushing(door_of(live.site, "local")) as push:
+        hold.reached(push)
+        Supervisord(live.site.home).stop(live.name, 2)
+        hold.let_go()
+        push.finish()
+        assert push.process.returncode == 0, push.said
+    wait_until(lambda: live.site.get(live.name) == (200, "two"), "it answers again")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import door_of
-from deploying import QUICK, App, Door, Site
+from deploying import QUICK, App, Door, Site, wait_until
 from holding import holding, make_holdable
 from ssh.servers import git
 
@@ -215,9 +215,9 @@ def entry(path: bytes) -> tuple[bytes, bytes]:
         return b"100%03o" % (mode & 0o777), file.read()
 
 
-def test_up_to_date_is_only_what_is_live(app: App, local: Door, tmp_path: Path) -> None:
+def test_up_to_date_is_only_what_is_live(app: App, local: Door, outside: Path) -> None:
     """After a failure the same commit is pushed again, and deploys once what was in its way has gone."""
-    mended = tmp_path / "mended"
+    mended = outside / "mended"
     app.site.run("config:set", app.name, f"MENDED={mended}")
     app.commit("one", {"safepoint.toml": QUICK + '[build]\ncommand = "test -e $MENDED"\n'})
     for _ in range(2):
@@ -284,3 +284,22 @@ def test_nobody_without_a_key_and_no_app_without_a_name(app: App, shared_site: S
     for door in ("embedded", "openssh"):
         said = App(shared_site, "nosuchapp", app.tree).push(door_of(shared_site, door), status=128)
         assert "there is no app named nosuchapp" in said
+
+
+def test_a_large_tree_begins_with_a_spare_one(app: App) -> None:
+    """It is made once the deploy has ended, moved into the next release, and goes with its app."""
+    door = door_of(app.site, "local")
+    app.write({f"many/{number}.txt": f"{number}\n" for number in range(1_000)})
+    spare = app.site.home.spare(app.name)
+    commit = app.commit("one")
+    app.push(door)
+    wait_until((spare / commit).exists, "the spare tree is there")
+    inode = (spare / commit / "many" / "7.txt").stat().st_ino
+    app.commit("two", {"many/0.txt": "changed\n"})
+    app.push(door)
+    release = app.site.home.release(app.name, 2)
+    assert (release / "many" / "7.txt").stat().st_ino == inode
+    assert [(release / "many" / name).read_text() for name in ("0.txt", "1.txt")] == ["changed\n", "1\n"]
+    assert app.site.get(app.name) == (200, "two")
+    app.site.run("apps:destroy", app.name, "--yes")
+    assert not app.site.home.app(app.name).exists()

@@ -20,9 +20,9 @@ SLOW = '[build]\ncommand = "echo held; cat {fifo} >/dev/null"\n' + QUICK
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Path:
+def gate(outside: Path) -> Path:
     """A build that has said `held` goes on when somebody writes here."""
-    path = tmp_path / "gate"
+    path = outside / "gate"
     os.mkfifo(path)
     return path
 
@@ -180,7 +180,8 @@ def test_a_push_that_waits_behind_a_stuck_one_is_refused(app: App, door: Door) -
             second.read_until("CTRL + C")
             app.site.run("operation:cancel", str(first.operation()), status=4)
             said = second.finish()
-    reason = f"{app.name} is locked: operation {first.operation()} is stuck"
+    why = "undoing before_release.1 failed: `false` exited with status 1"
+    reason = f"{app.name} is locked: operation {first.operation()} is stuck ({why})"
     assert (
         f"! [remote rejected] main -> main (operation {second.operation()} failed: {reason}; it has not begun)" in said
     )

@@ -9,10 +9,11 @@ import secrets
 from pathlib import Path
 
 import pytest
-from busy import begun, busy, kill_all, kill_worker, worker_of
+from busy import begun, busy, kill_worker, worker_of
 from conftest import door_of
 from deploying import App, Door, Site, wait_until, world
 from holding import Gate, gates, known, make_holdable
+from rebooting import boot, cut_power
 
 from safepoint.faults import VARIABLE
 
@@ -120,8 +121,8 @@ def test_a_reboot_loses_no_waiting_push(own_site: Site, tmp_path: Path, policy: 
     app = App.create(own_site, f"boot-{secrets.token_hex(3)}", tmp_path / "app")
     with busy(app, door_of(own_site, "local"), policy) as found:
         running, waiting = found.running, found.waiting
-        kill_all(own_site)
-        own_site.start()
+        cut_power(own_site)
+        boot(own_site)
         assert (running, waiting) == (found.running, found.waiting)
         found.end("failed" if policy == "queue" else "cancelled", "succeeded")
     assert own_site.branch(app.name) == found.commit
@@ -197,8 +198,8 @@ def test_a_push_that_is_rejected_leaves_no_trace(own_site: Site, tmp_path: Path,
             case "kill":
                 kill_worker(own_site, number)
             case "reboot":
-                kill_all(own_site)
-                own_site.start()
+                cut_power(own_site)
+                boot(own_site)
         gate.open()
         wait_until(lambda: known(own_site, number).ending is not None, "it ends")
     ends = {"cancel": "cancelled", "kill": "failed", "reboot": "failed"}

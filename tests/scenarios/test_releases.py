@@ -25,9 +25,9 @@ def states(app: App) -> dict[int, str]:
     return {each["release"]: each["state"] for each in app.site.json("releases", app.name)}
 
 
-def test_going_back_and_forth(make_app: Callable[..., App], local: Door, tmp_path: Path) -> None:
+def test_going_back_and_forth(make_app: Callable[..., App], local: Door, outside: Path) -> None:
     """An operation like a deploy: the kept build gets the traffic, nothing is rebuilt, the branch moves with it."""
-    app, marks = make_app(MARKED), tmp_path / "marks"
+    app, marks = make_app(MARKED), outside / "marks"
     site = app.site
     site.run("config:set", app.name, f"MARKS={marks}")
     assert "has no earlier release to go back to" in site.run("releases:rollback", app.name, status=1).stderr

@@ -66,7 +66,21 @@ def test_the_text_is_for_people_and_for_signals(tmp_path: Path) -> None:
     assert pidfile.read(path) == (SOMEBODY, 42)
 
 
-@pytest.mark.parametrize("text", ["", "4711\n", "4711\n[]\n", "4711\nnull", '4711\n{"pid": 1}\n', "\xff\n\xff"])
+WRONG = '4711\n{"pid": %s, "started": %s, "boot": %s, "operation": %s}\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "4711\n", "4711\n[]\n", "4711\nnull", '4711\n{"pid": 1}\n', "\xff\n\xff", "4711\n" + "[" * 50_000),
+        *(
+            WRONG % ('"self"', 1, '"b"', 1),
+            WRONG % (1, "[]", '"b"', 1),
+            WRONG % (1, 1, 3, 1),
+            WRONG % (1, 1, '"b"', "true"),
+        ),
+    ],
+)
 def test_a_damaged_text_names_nobody(tmp_path: Path, text: str) -> None:
     """Nobody gets a signal because of it."""
     path = tmp_path / "web.pid"

@@ -10,9 +10,11 @@ from safepoint.cli.views import time_text
 from safepoint.core.names import app_name
 from safepoint.core.queueing import OnBusy
 from safepoint.core.roles import Action
+from safepoint.errors import UserError
 from safepoint.git import repositories
 from safepoint.git.branches import branch_name
 from safepoint.git.hook_shims import install_hooks
+from safepoint.processes import isolation
 from safepoint.state.store import Store
 
 
@@ -30,6 +32,7 @@ def apps(session: Session, as_json: bool) -> None:
                     "name": app.name,
                     "branch": app.branch,
                     "created": time_text(app.created),
+                    "user": isolation.user(session.home.root, app.name),
                     "release": release.number if release else None,
                     "commit": release.commit if release else None,
                 }
@@ -48,9 +51,12 @@ def create(session: Session, name: str, branch: str) -> None:
     """Create an app: a name, and a repository to push to."""
     app_name(name)
     branch_name(branch)
+    root = session.home.root
     with Store.create(session.home) as store:
         with store.transaction():
             store.create_app(name, branch)
+            if len({isolation.user_of(root, app.name) for app in store.apps()}) < len(store.apps()):
+                raise UserError(f"{name} would be the same Unix user as another app", "choose another name")
             session.audit(store, "apps:create", name)
         install_hooks(session.home)
         repositories.create(session.home, name, branch)

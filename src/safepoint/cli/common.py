@@ -117,7 +117,8 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """In ASCII: pushed text may hold what a terminal obeys, and JSON by itself escapes only half of that."""
+    click.echo(json.dumps(value, indent=2))
 
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import click
 
@@ -12,6 +13,9 @@ from safepoint.errors import UsageError
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}", re.ASCII)
 _RESERVED = ("PORT", "SAFEPOINT_")
 MAX_VALUE = 64 * 1024
+"""Bytes. Twice as much, with its name, could not be handed to a program (execve(2), MAX_ARG_STRLEN)."""
+STDIN = "-"
+"""As a value: it comes by standard input, and so is in no history of a shell and in no list of processes."""
 
 
 @command("config")
@@ -32,8 +36,13 @@ def config(session: Session, app: str, as_json: bool) -> None:
 @click.argument("app")
 @click.argument("settings", nargs=-1, required=True, metavar="NAME=VALUE...")
 def set_(session: Session, app: str, settings: tuple[str, ...]) -> None:
-    """Set configuration for the next release."""
+    """Set configuration for the next release. NAME=- takes the value from standard input."""
     changes = dict(_parse(setting) for setting in settings)
+    read = [name for name, value in changes.items() if value == STDIN]
+    if len(read) > 1:
+        raise UsageError("standard input can be the value of one setting only", "set the others one by one")
+    for name in read:
+        changes[name] = _read(name)
     _change(session, app, "config:set", changes)
     click.echo(f"Set {', '.join(changes)} for the next release of {app}")
 
@@ -61,9 +70,24 @@ def _parse(setting: str) -> tuple[str, str]:
     if not equals:
         raise UsageError("a setting is written NAME=VALUE", "quote the value where it has spaces")
     _check(name)
-    if "\0" in value or len(value) > MAX_VALUE:
-        raise UsageError(f"the value of {name} is too long", f"the most is {MAX_VALUE} characters")
-    return name, value
+    return name, _value(name, value)
+
+
+def _value(name: str, value: str) -> str:
+    if "\0" in value:
+        raise UsageError(f"the value of {name} has a NUL in it", "no environment can hold that")
+    if len(value.encode(errors="surrogateescape")) > MAX_VALUE:
+        raise UsageError(f"the value of {name} is too long", f"the most is {MAX_VALUE} bytes")
+    return value
+
+
+def _read(name: str) -> str:
+    """Without the one line's end that `echo` and editors put there."""
+    data = sys.stdin.buffer.read(MAX_VALUE + 3)
+    try:
+        return _value(name, data.decode().removesuffix("\n").removesuffix("\r"))
+    except UnicodeDecodeError:
+        raise UsageError(f"the value of {name} is not UTF-8 text", "encode it, by base64 for example") from None
 
 
 def _check(name: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import click
 
-from safepoint import __version__, logs
-from safepoint.cli import apps, audit, config, hooks, keys, operations, releases, server
+from safepoint import __version__, logs, machine
+from safepoint.cli import apps, audit, config, doctor, hooks, keys, limits, operations, releases, server
 from safepoint.cli.common import Session, home_option
 from safepoint.control.follow import ReaderGone
+from safepoint.core.wording import printable
 from safepoint.errors import UsageError, UserError
 
 
@@ -37,7 +39,7 @@ def safepoint() -> None:
     """
 
 
-for _module in (apps, audit, config, hooks, keys, operations, releases, server):
+for _module in (apps, audit, config, doctor, hooks, keys, limits, operations, releases, server):
     for _command in _module.COMMANDS:
         safepoint.add_command(_command)
 
@@ -51,21 +53,30 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        # It repeats what was typed; a script may have pasted it from anywhere.
+        click.echo("\n".join(map(printable, said.getvalue().split("\n"))), err=True, nl=False)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
     except UserError as error:
-        click.echo(f"safepoint: {error.message}", err=True)
-        if error.hint:
-            click.echo(f"    {error.hint}", err=True)
-        return error.exit_code
+        return _refused(error)
     except (BrokenPipeError, ReaderGone):
         return 1
-    except Exception:
+    except Exception as error:
+        if (trouble := machine.trouble(error)) is not None:
+            return _refused(trouble)
         click.echo("safepoint: " + logs.defect(session.home, "the command failed"), err=True)
         return 1
     return result if isinstance(result, int) else 0
+
+
+def _refused(error: UserError) -> int:
+    click.echo(printable(f"safepoint: {error.message}"), err=True)
+    if error.hint:
+        click.echo(printable(f"    {error.hint}"), err=True)
+    return error.exit_code
 
 
 def _check_text(arguments: list[str]) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -90,12 +93,18 @@ def logs(session: Session, operation_id: int, as_json: bool) -> None:
     """Print an operation's output so far."""
     with session.store() as store:
         found = store.operation(operation_id)
-    path = session.home.output(operation_id)
-    text = path.read_bytes() if path.exists() else b""
+    chunks = _chunks(session.home.output(operation_id))
     if as_json:
-        print_json({"id": found.id, "state": found.state.value, "output": text.decode(errors="replace")})
+        # By hand, since a whole output may be more than the memory that there is.
+        click.echo(f'{{"id": {found.id}, "state": {json.dumps(found.state.value)}, "output": "', nl=False)
+        text = _JsonText(lambda part: click.echo(json.dumps(part)[1:-1], nl=False))
+        for chunk in chunks:
+            text.write(chunk)
+        text.end()
+        click.echo('"}')
         return
-    _write(text)
+    for chunk in chunks:
+        _write(chunk)
     if found.ending is not None:
         _say_ending(found)
 
@@ -232,8 +241,10 @@ def follow_to_end(
         if as_json:
             print_json(view(session.home, operation))
         return 0
-    operation = _follow(session, store, operation_id, _write_json if as_json else _write, start=start)
+    text = _JsonText(lambda part: click.echo(json.dumps({"output": part})))
+    operation = _follow(session, store, operation_id, text.write if as_json else _write, start=start)
     if as_json:
+        text.end()
         click.echo(json.dumps(view(session.home, operation)))
     else:
         _say_ending(operation)
@@ -262,7 +273,14 @@ def _output_size(session: Session, operation_id: int) -> int:
 
 def _say_ending(operation: Operation) -> None:
     for line in wording.ending_lines(operation):
-        click.echo(f"{wording.PREFIX}{line}")
+        click.echo(wording.own_line(line), nl=False)
+
+
+def _chunks(path: Path) -> Iterator[bytes]:
+    """What is in an output by now; nothing where there is none yet."""
+    with suppress(FileNotFoundError), path.open("rb") as file:
+        while chunk := file.read(64 * 1024):
+            yield chunk
 
 
 def _write(data: bytes) -> None:
@@ -270,8 +288,20 @@ def _write(data: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def _write_json(data: bytes) -> None:
-    click.echo(json.dumps({"output": data.decode(errors="replace")}))
+class _JsonText:
+    """Output as text, part by part: a chunk may end in the middle of a character."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._decoder = getincrementaldecoder("utf-8")(errors="replace")
+
+    def write(self, data: bytes) -> None:
+        if text := self._decoder.decode(data):
+            self._write(text)
+
+    def end(self) -> None:
+        if text := self._decoder.decode(b"", final=True):
+            self._write(text)
 
 
 def _discard(_data: bytes) -> None:

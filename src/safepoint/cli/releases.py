@@ -113,7 +113,7 @@ def _launch(
         *queued,
         *wording.detached(session.door.cancel_command(number)),
     ):
-        click.echo(f"{wording.PREFIX}{line}" if line else "", err=True)
+        click.echo(wording.own_line(line), nl=False, err=True)
     return number
 
 

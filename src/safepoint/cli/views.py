@@ -8,6 +8,7 @@ from typing import Any
 from safepoint.core import wording
 from safepoint.core.audit import Entry
 from safepoint.core.doors import kind_and_address
+from safepoint.core.events import Ending
 from safepoint.core.operation import Operation, StepRecord
 from safepoint.core.slots import slot_of
 from safepoint.processes import identity
@@ -45,6 +46,7 @@ def as_json(home: Home, op: Operation) -> dict[str, Any]:
             "force": op.cancel.force,
         },
         "warnings": list(op.warnings),
+        "left": list(wording.left(op)) if op.ending is Ending.STUCK else [],
         "summary": wording.closing(op),
         "steps": [_step(step) for step in op.steps],
     }
@@ -119,6 +121,8 @@ def lines(home: Home, op: Operation, story: list[Entry], now: float) -> list[str
     if op.failure:
         found.append(wording.printable(f"failure   {op.failure}"))
     found += ["", *(_step_line(step, now) for step in op.steps), ""]
+    if op.ending is Ending.STUCK:
+        return [*found, wording.closing(op), *wording.what_is_left(op)]
     return [*found, *(wording.ending_lines(op) if op.ending else (wording.closing(op),))]
 
 

@@ -18,6 +18,7 @@ from safepoint.core.slots import slot_of
 from safepoint.state.journal import Journal
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
+from safepoint.state.trouble import Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,12 @@ def request_cancel(
     force: bool,
     recover: Callable[[str], object],
 ) -> Answer:
-    """Returns once the request is journalled and the worker, or whoever takes over, knows. Raises NoSuchOperation."""
+    """Returns once the request is journalled and the worker, or whoever takes over, knows. Raises NoSuchOperation.
+
+    Raises UserError where the worker can be neither reached nor ended.
+    """
     requested = time.time()
-    operation = store.operation(number)
+    operation, silent = store.operation(number), False
     if operation.ending is None:
         try:
             with Connection.to(home, slot_of(operation)) as connection:
@@ -50,14 +54,23 @@ def request_cancel(
                     "cancel", number, by=by, door=door, reason=reason, force=force, requested=requested
                 )
                 return Answer(Verdict(answer["verdict"]), answer["answer"])
-        except (NoAnswer, BadFrame):
-            pass  # it is dead, hung, or has just ended: the journal knows
+        except NoAnswer as none:  # it is dead or hung: the journal knows
+            silent = not none.refused
+        except BadFrame:  # it has just ended
+            pass
     journal = Journal(store, number)
-    verdict = journal.request_cancel(by=by, door=door, reason=reason, force=force, requested=requested)
-    text = wording.answer(journal.operation, verdict)
     note = ""
+    try:
+        verdict = journal.request_cancel(by=by, door=door, reason=reason, force=force, requested=requested)
+    except Held:
+        # By this very worker, perhaps: then nothing can be journalled before it is dead.
+        note = wake(home, journal.operation, force=True, silent=silent) if force else ""
+        if not note:
+            raise
+        verdict = journal.request_cancel(by=by, door=door, reason=reason, force=force, requested=requested)
+    text = wording.answer(journal.operation, verdict)
     if journal.operation.ending is None and not recover(operation.app):
-        note = wake(home, journal.operation, force=force)
+        note = wake(home, journal.operation, force=force, silent=silent) or note
         if force:
             recover(operation.app)
     return Answer(verdict, text, note)

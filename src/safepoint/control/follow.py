@@ -13,12 +13,17 @@ from typing import BinaryIO
 
 from safepoint.control.client import Connection, NoAnswer
 from safepoint.control.protocol import BadFrame
+from safepoint.core import wording
 from safepoint.core.operation import Operation
 from safepoint.core.slots import slot_of
+from safepoint.errors import UserError
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
+from safepoint.state.trouble import CannotStore
 
 _CHUNK = 64 * 1024
+_TRIES = 5
+"""Workers that are started one after the other without one of them writing to the journal."""
 
 
 class ReaderGone(Exception):
@@ -37,10 +42,13 @@ def follow(
 ) -> Operation:
     """Write the output from byte `start` on until the operation has ended; returns how it is then.
 
+    Raises UserError where it cannot go on, since its journal cannot be written.
+
     `recover` is called with the app's name when the worker is found dead. `readers`: descriptors whose error
     or hang-up means that nobody reads any more, which raises ReaderGone.
     """
     file: BinaryIO | None = None
+    tries, length = 0, -1
     try:
         while True:
             operation = store.operation(number)
@@ -52,7 +60,13 @@ def follow(
                 if ended:
                     _copy(file, write)
                     return operation
-                if not recover(operation.app):
+                tries, length = tries if operation.length == length else 0, operation.length
+                if tries == _TRIES:
+                    _copy(file, write)
+                    raise UserError(*wording.stopped(operation, _trouble(store)))
+                if recover(operation.app):
+                    tries += 1
+                else:
                     _wait(None, readers, seconds=0.05)  # it is just beginning, or just ending
                 continue
             with connection:
@@ -63,6 +77,14 @@ def follow(
     finally:
         if file is not None:
             file.close()
+
+
+def _trouble(store: Store) -> str:
+    try:
+        store.reserve()
+    except CannotStore as error:
+        return error.message
+    return "its process ends before it can write to the journal"
 
 
 def _connect(home: Home, operation: Operation) -> Connection | None:

@@ -12,10 +12,19 @@ of the stream means that the worker is gone: the journal then says whether the o
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
+
+from safepoint.core.wording import printable
 
 MAX_FRAME = 64 * 1024
 """Bytes of one request, its line's end included."""
+
+
+MAX_TEXT = 500
+"""Characters of a name or a reason that are kept."""
+_END_OF_TIME = 1e11
+"""Seconds since the epoch: the year 5138. `datetime` ends soon after that."""
 
 
 class BadFrame(ValueError):
@@ -35,3 +44,27 @@ def decode(line: bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise BadFrame("the request is not an object")
     return message
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequest:
+    by: str
+    door: str
+    reason: str
+    force: bool
+    requested: float | None
+    """Seconds since the epoch, when the person asked."""
+
+
+def cancel_request(message: dict[str, Any]) -> CancelRequest:
+    """What goes into the journal, where it stays for ever, and from there to terminals. Raises BadFrame."""
+    by, door, reason = (message.get(name, "") for name in ("by", "door", "reason"))
+    force, requested = message.get("force", False), message.get("requested")
+    if not (isinstance(by, str) and isinstance(door, str) and isinstance(reason, str) and isinstance(force, bool)):
+        raise BadFrame("a cancel says by whom, and may give a reason")
+    # JSON as Python reads it has NaN and Infinity, which no listing of times could ever show.
+    at_a_time = isinstance(requested, float) and 0 <= requested < _END_OF_TIME
+    if not by or not (requested is None or at_a_time):
+        raise BadFrame("a cancel says by whom, and may say when it was asked for")
+    who, where, why = (printable(text)[:MAX_TEXT] for text in (by, door, reason))
+    return CancelRequest(who, where, why, force, requested)

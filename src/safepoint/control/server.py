@@ -10,6 +10,7 @@ import os
 import selectors
 import socket
 import struct
+import time
 from collections.abc import Callable
 from threading import Thread
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from safepoint.control.protocol import MAX_FRAME, BadFrame, decode, encode
 
 _MAX_CLIENTS = 200
+_TURN = 4096
+"""Bytes that are taken from one client before the others have their turn: each line in them costs an answer."""
 _OWN = {"signal", "detached"}
 """What happens to the worker, and is not for clients to ask for."""
 
@@ -97,7 +100,9 @@ class ControlServer:
     def _accept(self, listener: socket.socket) -> None:
         try:
             client, _ = listener.accept()
-        except OSError:  # it has gone again, or no descriptor is free: the next event tries again
+        except OSError:
+            # It has gone again, or no descriptor is free: the next event tries again, and it is there at once.
+            time.sleep(0.01)
             return
         client.setblocking(False)
         if len(self._clients) >= _MAX_CLIENTS or not _is_ours(client):
@@ -108,7 +113,7 @@ class ControlServer:
 
     def _read(self, client: socket.socket) -> None:
         try:
-            data = client.recv(MAX_FRAME)
+            data = client.recv(_TURN)
         except BlockingIOError:
             return
         except OSError:
@@ -118,10 +123,12 @@ class ControlServer:
             return
         buffer = self._clients[client]
         buffer += data
-        while b"\n" in buffer and client in self._clients:
-            line, _, rest = bytes(buffer).partition(b"\n")
+        if b"\n" in data:
+            *lines, rest = bytes(buffer).split(b"\n")
             buffer[:] = rest
-            self._answer(client, line)
+            for line in lines:
+                if client in self._clients:  # it may go while it is being answered
+                    self._answer(client, line)
         if len(buffer) >= MAX_FRAME:
             self._send(client, encode({"error": f"a request has less than {MAX_FRAME} bytes"}))
             self._drop(client)

@@ -20,3 +20,7 @@ class Command:
     """Seconds."""
     grace: float
     """Seconds from SIGTERM to SIGKILL."""
+    app: str = ""
+    """Whose it is, and as whose Unix user it runs where it can be isolated. Empty: nobody's, and it is not."""
+    directories: Sequence[Path] = ()
+    """What it has of the home, if it is isolated: its own, to write in."""

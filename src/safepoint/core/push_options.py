@@ -29,7 +29,7 @@ class PushOptions:
 def from_environment(environment: Mapping[str, str]) -> list[str]:
     """What git tells its hooks (githooks(5), GIT_PUSH_OPTION_COUNT). Raises UsageError."""
     count = environment.get("GIT_PUSH_OPTION_COUNT", "0")
-    if not count.isascii() or not count.isdigit() or int(count[:6]) > 100:
+    if len(count) > 3 or not count.isascii() or not count.isdigit() or int(count) > 100:
         raise UsageError("there are too many push options")
     return [environment.get(f"GIT_PUSH_OPTION_{number}", "") for number in range(int(count))]
 

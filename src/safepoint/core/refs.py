@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 _LINE = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) (refs/[^\x00-\x20\x7f]+)")
 
+MAX_UPDATES = 64 * 1024 * 1024
+"""Bytes of one push's updates: a mirror of half a million refs."""
+
 
 class ProtocolError(Exception):
     """Git, or somebody in its place, said what its protocol does not allow. The text is one clause."""
@@ -56,6 +59,8 @@ def collide(ref: str, other: str) -> bool:
 
 def parse_lines(data: bytes) -> tuple[RefUpdate, ...]:
     """What pre-receive reads: `<old> SP <new> SP <ref> LF` each (githooks(5)). Raises ProtocolError."""
+    if len(data) > MAX_UPDATES:
+        raise ProtocolError(f"a push of more than {MAX_UPDATES // 1024**2} MiB of names is too much at once")
     return tuple(parse_line(line) for line in data.removesuffix(b"\n").split(b"\n")) if data else ()
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from fnmatch import fnmatchcase
 
 from safepoint.core.names import shown
 from safepoint.errors import UsageError
@@ -70,6 +71,7 @@ VERBS = {
     "keys:grant": (Action.ADMINISTER, Subject.ALL),
     "keys:remove": (Action.ADMINISTER, Subject.ALL),
     "keys:revoke": (Action.ADMINISTER, Subject.ALL),
+    "limits": (Action.OPERATE, Subject.APP),
     "operation:cancel": (Action.CANCEL, Subject.OPERATION),
     "operation:follow": (Action.VIEW, Subject.OPERATION),
     "operation:list": (Action.VIEW, Subject.LISTED),
@@ -93,8 +95,8 @@ class Grant:
     apps: str = EVERY_APP
 
     def covers(self, app: str) -> bool:
-        pattern = re.escape(self.apps).replace(r"\*", ".*").replace(r"\?", ".")
-        return re.fullmatch(pattern, app, re.DOTALL) is not None
+        # Not `.*` in a pattern of our own: with many stars it would try every way to share a name out among them.
+        return fnmatchcase(app, self.apps)
 
     def __str__(self) -> str:
         return f"{self.role} of {'all apps' if self.apps == EVERY_APP else self.apps}"

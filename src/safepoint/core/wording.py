@@ -6,6 +6,7 @@ from safepoint.core import plan as p
 from safepoint.core.doors import AFTER_PUSH, kind_and_address
 from safepoint.core.events import Ending, Verdict
 from safepoint.core.operation import Operation, StepState, next_undo, verdict
+from safepoint.core.output_limit import size
 from safepoint.core.plan import Kind, Plan
 
 PREFIX = "safepoint | "
@@ -14,6 +15,11 @@ PREFIX = "safepoint | "
 def printable(text: str) -> str:
     """`text` as one line that no terminal obeys anything of: commands and reasons may be pushed text."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def own_line(line: str) -> str:
+    """A line of Safepoint's own for a terminal, with its end; an empty one separates."""
+    return f"{PREFIX}{printable(line)}".rstrip() + "\n" if line else "\n"
 
 
 def authorizing() -> str:
@@ -158,6 +164,32 @@ def not_undone(plan: Plan, step: str) -> str:
     return f"not undone: {command(plan, step)} (it declares no undo)"
 
 
+def output_limit_reached(limit: int) -> str:
+    return f"The output has reached its limit of {size(limit)}: of what this command says from here on, the end is kept"
+
+
+def output_left_out(count: int) -> str:
+    return f"{size(count)} of output are left out here; the end of it:"
+
+
+def output_missing(count: int, why: str) -> str:
+    return f"{size(count)} of output are missing here: {why}"
+
+
+def cannot_go_on(why: str) -> str:
+    """Of an operation that is under way, whose journal cannot be written. Nobody may go on without that."""
+    return f"Stopping here: {why}"
+
+
+def stopped(op: Operation, why: str) -> tuple[str, str]:
+    """Of an operation that cannot go on now, and what becomes of it."""
+    way = "finished" if op.committed is not None or op.queued else "undone"
+    return (
+        f"operation {op.id} stops here: {why}",
+        f"once that is mended it is {way}, by `safepoint serve` or by `recover {op.id}`",
+    )
+
+
 def closing(op: Operation) -> str:
     """The one sentence with which everybody's terminal ends, and git's reason where a push is rejected."""
     return printable(_closing(op))
@@ -178,12 +210,33 @@ def _closing(op: Operation) -> str:
             where = f" in {op.failed_step}" if op.failed_step else ""
             return f"operation {op.id} failed{where}: {op.failure}; {still(plan)}"
         case Ending.STUCK:
-            failed = next(step for step in op.steps if step.state is StepState.UNDO_FAILED)
-            return (
-                f"operation {op.id} is stuck: undoing {failed.name} failed: {failed.reason}; "
-                f"{plan.app} is locked until `recover {op.id}` succeeds"
-            )
+            way_out = f"{plan.app} is locked until `recover {op.id}` succeeds"
+            return f"operation {op.id} is stuck: {_in_the_way(op)}; {way_out}"
     return f"operation {op.id} is {op.state}"
+
+
+def _in_the_way(op: Operation) -> str:
+    failed = next(step for step in op.steps if step.state is StepState.UNDO_FAILED)
+    return f"undoing {failed.name} failed: {failed.reason}"
+
+
+def left(op: Operation) -> tuple[str, ...]:
+    """The steps of a stuck operation that are still to be undone, in the order in which they will be."""
+    begun = reversed(op.steps[: len(op.plan.steps)])
+    return tuple(step.name for step in begun if step.state not in (StepState.PENDING, StepState.UNDONE))
+
+
+def what_is_left(op: Operation) -> tuple[str, ...]:
+    """Of a stuck operation, for who is to mend it."""
+    return (
+        f"still to be undone: {', '.join(left(op))}",
+        f"mend what is in the way, then `recover {op.id}` goes on from there",
+    )
+
+
+def locked(op: Operation) -> str:
+    """Why nothing else can begin after a stuck operation."""
+    return printable(f"{op.app} is locked: operation {op.id} is stuck ({_in_the_way(op)})")
 
 
 def _never_begun(op: Operation) -> str:
@@ -215,10 +268,7 @@ def ending_lines(op: Operation) -> tuple[str, ...]:
 def busy(op: Operation, cancel_command: str) -> tuple[str, str]:
     """Why a second operation cannot begin now, and what to do."""
     if op.ending is Ending.STUCK:
-        return (
-            f"{op.app} is locked: operation {op.id} is stuck",
-            f"see `operation:show {op.id}`, then `recover {op.id}`",
-        )
+        return locked(op), f"see `operation:show {op.id}`, then `recover {op.id}`"
     running = op.running
     step = f" ({_now(op, running.name)})" if running else ""
     return f"{op.app} is busy: operation {op.id} is {op.state}{step}", f"wait for it, or cancel it: {cancel_command}"
@@ -269,7 +319,7 @@ def _way_back(op: Operation) -> str:
 def forecast(op: Operation, now: float) -> tuple[str, ...]:
     """What a cancel would do at this moment, in the order in which it would."""
     given = verdict(op)
-    lines = [answer(op, given)]
+    lines = [_would(op, given) if given.accepted else answer(op, given)]
     running = op.running
     if running is not None and running.started is not None and given.accepted:
         lines.append(f"{running.name} has run for {seconds(now - running.started)}")
@@ -286,6 +336,15 @@ def forecast(op: Operation, now: float) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _would(op: Operation, given: Verdict) -> str:
+    running = op.running
+    if running is None:
+        return f"A cancel would end operation {op.id} now"
+    if given is Verdict.NOW:
+        return f"A cancel would interrupt {running.name} of operation {op.id} now"
+    return f"A cancel would end operation {op.id} after {running.name}, which is finished first"
+
+
 def _now(op: Operation, step: str) -> str:
     return f"undoing {step}" if op.turned else f"in {step}"
 
@@ -295,7 +354,8 @@ def _name(release: int | None) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration for people: `0.4 s`, `12 s`, `3 min 5 s`."""
+    """A duration for people: `0.4 s`, `12 s`, `3 min 5 s`. A clock that was set back meanwhile makes it none."""
+    value = max(0.0, value)
     if value < 10:
         return f"{value:.1f} s".replace(".0 s", " s")
     if value < 120:

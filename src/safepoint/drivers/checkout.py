@@ -7,7 +7,8 @@ are checked here. Whoever may push can push any tree that can be encoded, not ju
 from __future__ import annotations
 
 import os
-import shutil
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,12 +17,16 @@ from safepoint.core.names import shown
 from safepoint.core.refs import is_oid
 from safepoint.drivers import durable_tree
 from safepoint.drivers.interruptible import Latch, run
+from safepoint.drivers.spare import Spare
 from safepoint.git.commands import Finished, complaint, ended, git_argv, git_environment
+from safepoint.trees import remove_tree
 
 MAX_ENTRIES = 500_000
 """Files and directories. A few kilobytes of trees that repeat each other unfold into billions."""
 MAX_DEPTH = 250
 """Directories in each other. Python's own walks of directories recurse, and a build runs who knows what."""
+MAX_RECORD = 16 * 1024
+"""Bytes of one entry: mode, id and path. Linux takes a path of 4,096 (PATH_MAX)."""
 MAX_NAMES = 64 * 1024 * 1024
 """Bytes of all paths together."""
 
@@ -44,9 +49,16 @@ _SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
+    spare: Spare | None = None
+    """Where an app keeps what its next export begins with."""
+
     def settle(self, directory: Path) -> None:
         """Have the whole directory on the disk. Raises StepError."""
         durable_tree.settle(directory)
+
+    def forget(self, directory: Path) -> None:
+        """Have it on the disk that the directory was removed."""
+        durable_tree.forget(directory)
 
     def export(self, repository: Path, commit: str, directory: Path, latch: Latch) -> None:
         """Write the tree of `commit` into `directory`, which does not exist yet.
@@ -56,11 +68,34 @@ class Checkout:
         if not is_oid(commit):
             raise StepError(f"{shown(commit)} is not a full commit id")
         try:
-            directory.mkdir(0o755, parents=True)
-            directory.chmod(0o755)
-            _Export(repository.absolute(), commit, directory.absolute(), latch).run()
+            directory.parent.mkdir(0o755, parents=True, exist_ok=True)
+            export = _Export(repository.absolute(), commit, directory.absolute(), latch)
+            export.check()
+            begun = self.spare.take(directory) if self.spare is not None else None
+            if begun is None or not export.change(begun):
+                if begun is not None:
+                    remove_tree(directory)
+                export.read()
+                export.write()
+            export.finish()
         except OSError as error:
             raise StepError(f"{error.filename or directory} cannot be written: {error.strerror}") from None
+
+    def prepare(self, repository: Path, commit: str, latch: Latch) -> None:
+        """Keep a second copy of `commit`, for the next export. Raises StepError, OSError and Interrupted."""
+        spare = self.spare
+        assert spare is not None
+
+        def write(directory: Path) -> bool:
+            export = _Export(repository.absolute(), commit, directory, latch)
+            if export.read() < spare.worthwhile:
+                return False
+            export.write(keep_index=True)
+            # Before it gets its name: the index vouches for files whose content a power cut could take.
+            durable_tree.settle(directory)
+            return True
+
+        spare.make(commit, write)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +105,68 @@ class _Export:
     directory: Path
     latch: Latch
 
-    def run(self) -> None:
-        names = Names()
-        self._git("ls-tree", "-r", "-t", "-z", "--full-tree", self.commit, names=names)
-        # The one name that no tree may have, so that the index is in nobody's way and goes with the directory.
-        private = self.directory / ".git"
-        private.mkdir(0o700)
+    @property
+    def _private(self) -> Path:
+        """The one name that no tree may have, so that the index is in nobody's way and goes with the directory."""
+        return self.directory / ".git"
+
+    def check(self) -> None:
+        self._git("ls-tree", "-r", "-t", "-z", "--full-tree", self.commit, output=Names().feed)
+
+    def read(self) -> int:
+        """Make the directory, with an index of the commit and nothing else; how many files it lists."""
+        self.directory.mkdir(0o755)
+        self.directory.chmod(0o755)
+        self._private.mkdir(0o700)
         self._git("read-tree", self.commit)
+        with (self._private / "index").open("rb") as file:
+            return int(struct.unpack(">4s2I", file.read(12))[2])  # gitformat-index(5)
+
+    def write(self, *, keep_index: bool = False) -> None:
+        """Write the files. The index is told what they look like where it is of use later."""
         # Without --force: nothing can be there already, and if anything is (names that differ in case on a filesystem
         # that ignores it) it must not be overwritten.
-        self._git("checkout-index", "--all")
-        shutil.rmtree(private)
+        self._git("checkout-index", "--all", *(["--index"] if keep_index else []))
 
-    def _git(self, *arguments: str, names: Names | None = None) -> None:
-        places = {"GIT_INDEX_FILE": str(self.directory / ".git" / "index"), "GIT_WORK_TREE": str(self.directory)}
+    def change(self, begun: str) -> bool:
+        """Make it of the directory that has the commit `begun`, with its index; False where that cannot be done."""
+        changed = _Attributes()
+        try:
+            self._git("diff-tree", "-r", "-z", "--name-only", "--no-renames", begun, self.commit, output=changed.feed)
+            # Those are written as the attributes of their commit say: other attributes, other bytes of the same blob.
+            if not changed.found:
+                self._git("read-tree", "-m", "-u", self.commit)
+        except StepError:  # the old commit is gone perhaps; whatever it is, all of it can still be written
+            return False
+        return not changed.found
+
+    def finish(self) -> None:
+        remove_tree(self._private)
+
+    def _git(self, *arguments: str, output: Callable[[bytes], None] | None = None) -> None:
+        places = {"GIT_INDEX_FILE": str(self._private / "index"), "GIT_WORK_TREE": str(self.directory)}
         status, stderr = run(
             git_argv(self.repository, *arguments, settings=_SETTINGS),
             environment=git_environment(places),
-            directory=self.directory,
+            directory=self.directory if self.directory.exists() else self.directory.parent,
             latch=self.latch,
-            output=names.feed if names else None,
+            output=output,
         )
         if status != 0:
             reason = ended(Finished(status, b"", complaint(stderr)))
             raise StepError(f"the commit could not be written out: git {arguments[0]}: {reason}")
+
+
+@dataclass(slots=True)
+class _Attributes:
+    """Whether a .gitattributes is among the names that `git diff-tree -z` prints."""
+
+    found: bool = False
+    _rest: bytes = b""
+
+    def feed(self, chunk: bytes) -> None:
+        *names, self._rest = (self._rest + chunk).split(b"\0")
+        self.found = self.found or any(name.rpartition(b"/")[2] == b".gitattributes" for name in names)
 
 
 @dataclass(slots=True)
@@ -111,6 +184,8 @@ class Names:
 
     def feed(self, chunk: bytes) -> None:
         *records, self._rest = (self._rest + chunk).split(b"\0")
+        if len(self._rest) > MAX_RECORD:
+            raise StepError("the commit has a name that is longer than any path can be")
         self._bytes += len(chunk)
         for record in records:
             meta, _, path = record.partition(b"\t")
@@ -129,7 +204,8 @@ class Names:
         if name in (b"", b".", b"..") or name.lower() == b".git":
             raise StepError(f"the commit has a file named {_shown(path)}, which no checkout can have")
         # A name with a slash in it has a parent that is no tree of the commit.
-        if path in self._seen or parent not in self._directories:
+        # One that begins with a slash has the root for a parent, by its looks.
+        if path in self._seen or parent not in self._directories or path.startswith(b"/"):
             raise StepError(
                 f"the commit is damaged: its name {_shown(path)} is there twice, or under what is no directory"
             )

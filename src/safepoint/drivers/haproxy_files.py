@@ -6,12 +6,13 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.state.paths import Home
 
+_PLACE = 4096
 LOCK_TIMEOUT = 60.0
 """Seconds."""
 
@@ -75,18 +76,29 @@ class Files:
         return address, int(port)
 
     def write(self, path: Path, text: str) -> None:
-        """Durable; at any instant the file has the old text or the new. Under the lock of `change`."""
-        new = path.with_name(f"{path.name}.new")
-        with new.open("w") as file:
+        """Durable; at any instant the file has the old text or the new. Under the lock of `change`.
+
+        The old one's place on the disk is kept, for the next: the undo of a switch must not need space on a full disk.
+        """
+        new, old = path.with_name(f"{path.name}.new"), path.with_name(f"{path.name}.old")
+        with open(os.open(new, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600), "r+") as file:  # noqa: PTH123  a descriptor
             file.write(text)
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
-        new.replace(path)
+        old.unlink(missing_ok=True)
+        if path.exists():
+            old.hardlink_to(path)
+            new.replace(path)
+            old.replace(new)
+        else:
+            new.replace(path)
         directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(directory)
         finally:
             os.close(directory)
+        _keep_place(new)  # only now: before, a power cut could have left the old one as the file itself
 
     @contextmanager
     def change(self) -> Iterator[None]:
@@ -112,6 +124,16 @@ class Files:
             return not _locked(lock, fcntl.LOCK_SH)
         finally:
             os.close(lock)
+
+
+def _keep_place(path: Path) -> None:
+    """For a text of a few thousand bytes, whatever is there now. Where there is no space it has what it has."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        with suppress(OSError):
+            os.posix_fallocate(file, 0, _PLACE)
+    finally:
+        os.close(file)
 
 
 def _locked(lock: int, how: int) -> bool:

@@ -81,7 +81,10 @@ class Supervisord:
         for name in sorted(names):
             # What left the process's group, or lost its supervisord.
             self._contained.end(groups.program_name(app, release, name))
-        files.remove()
+        try:
+            files.remove()
+        except OSError as error:
+            raise StepError(f"cannot remove {error.filename}: {error.strerror}") from None
 
     def status(self, app: str, release: int) -> tuple[ProcessStatus, ...]:
         """`restarts` counts how often a process ended, or could not be launched, without having been stopped.
@@ -120,6 +123,7 @@ class Supervisord:
         with self._daemon.lock():
             pid = self._daemon.ready()
             if pid is None:
+                self._daemon.end_unheard()
                 self._end_orphans()
                 pid = self._daemon.launch()
             return pid
@@ -176,6 +180,8 @@ class Supervisord:
 
     def _contain(self, group: ProcessGroup, process: Process) -> tuple[str, ...]:
         scope = groups.program_name(group.app, group.release, process.name)
+        data = self._home.data(group.app)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
         return write_spec(
             path_of(self._home, scope),
             scope=scope,
@@ -183,6 +189,8 @@ class Supervisord:
             argv=("/bin/sh", "-c", process.command),
             directory=Path(group.directory),
             environment=_environment(group, process),
+            app=group.app,
+            directories=(Path(group.directory), data),
         )
 
     def _make_log_directory(self, app: str) -> None:

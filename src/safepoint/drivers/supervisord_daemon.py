@@ -183,6 +183,25 @@ class Daemon:
             os.close(process)
         raise UserError(f"supervisord did not answer within {START_TIMEOUT:.0f} seconds", f"see {errors}")
 
+    def end_unheard(self) -> None:
+        """Under the lock, where none is ready: end what was launched by somebody who died before it listened.
+
+        It would run the groups beside the next one. No lock could tell of it: supervisord closes what it inherits.
+        """
+        for name in os.listdir("/proc"):  # noqa: PTH208 - no Path for each of a thousand
+            with suppress(OSError):
+                if not name.isdigit() or not Path(f"/proc/{name}/cwd").samefile(self._home.run):
+                    continue
+                process = os.pidfd_open(int(name))
+                try:
+                    # Read after the descriptor was opened: it is about the same process.
+                    command = Path(f"/proc/{name}/cmdline").read_bytes()
+                    if b"\0supervisor.supervisord\0" in command and Path(f"/proc/{name}/cwd").samefile(self._home.run):
+                        signal.pidfd_send_signal(process, signal.SIGKILL)
+                        _wait_dead(process, None)
+                finally:
+                    os.close(process)
+
     def _find(self) -> tuple[int, int] | None:
         """Its pid and a pidfd of it, to be closed.
 

@@ -11,7 +11,7 @@ import select
 import signal
 from typing import Any
 
-from supervisor import events
+from supervisor import events, loggers
 from supervisor.states import getProcessStateDescription
 
 
@@ -20,6 +20,7 @@ class Plugin:
 
     def __init__(self, supervisord: Any) -> None:
         self._supervisord = supervisord
+        _survive_full_disks()
         _Wakeup(supervisord.options.get_socket_map())
         _remember_endings(supervisord.options)
         _forget_errors(supervisord.options.poller)
@@ -34,6 +35,12 @@ class Plugin:
 
     def groups(self) -> list[str]:
         return list(self._supervisord.process_groups)
+
+
+def _survive_full_disks() -> None:
+    """What cannot be logged is lost. supervisord would say so on its stderr, which is a file on the same disk, and die
+    of the error that it gets there; all apps with it."""
+    loggers.Handler.handleError = lambda _handler: None
 
 
 class _Wakeup:

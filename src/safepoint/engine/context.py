@@ -34,6 +34,7 @@ class Places:
     repository: Path
     release: Path
     cache: Path
+    data: Path
     scratch: Path
     release_of: Callable[[int], Path]
 

@@ -29,6 +29,7 @@ class Identity:
     release: int
     commit: str
     directory: Path
+    data: Path
 
     def variables(self) -> dict[str, str]:
         return {
@@ -41,7 +42,7 @@ class Identity:
 def for_processes(identity: Identity, host: Mapping[str, str], config: Mapping[str, str]) -> dict[str, str]:
     """For what the release runs. The app's configuration wins over all but what Safepoint itself tells it."""
     machine = {name: value for name, value in host.items() if not name.startswith(_PACKAGES)}
-    return machine | _own(identity.directory, host) | dict(config) | identity.variables()
+    return machine | _own(identity, host) | dict(config) | identity.variables()
 
 
 def for_commands(
@@ -55,13 +56,15 @@ def for_commands(
         "npm_config_cache": str(cache / "npm"),
         "TMPDIR": str(scratch),
     }
-    return {**host} | _own(identity.directory, host) | caches | dict(config) | identity.variables()
+    return {**host} | _own(identity, host) | caches | dict(config) | identity.variables()
 
 
-def _own(directory: Path, host: Mapping[str, str]) -> dict[str, str]:
+def _own(identity: Identity, host: Mapping[str, str]) -> dict[str, str]:
     system = host.get("PATH", "/usr/local/bin:/usr/bin:/bin")
+    directory = identity.directory
     return {
         "PATH": f"{directory}/.venv/bin:{directory}/node_modules/.bin:{system}",
         "HOME": str(directory),
+        "DATA_DIR": str(identity.data),
         "PYTHONUNBUFFERED": "1",  # what a process says is seen when it says it
     }

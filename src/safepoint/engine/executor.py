@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from safepoint import machine
 from safepoint.core import events as e
 from safepoint.core import wording
 from safepoint.core.decisions import Action, AwaitTurn, Commit, Do, End, Undo, decide
@@ -16,6 +17,7 @@ from safepoint.core.failures import Interrupted, Overtaken, StepError
 from safepoint.core.operation import Operation
 from safepoint.engine.context import Context
 from safepoint.engine.steps import handler
+from safepoint.errors import UserError
 
 
 class Journal(Protocol):
@@ -68,20 +70,16 @@ class Executor:
         """A step that cannot be prepared fails when it is done, where failing is provided for."""
         try:
             return handler(step).prepare(self._ctx)
-        except StepError as error:
-            return {"unprepared": str(error)}
         except Exception as error:
-            return {"unprepared": self._on_defect(f"{step}: {error}")}
+            return {"unprepared": self._why(step, error)}
 
     def _outcome(self, step: str, data: e.Data) -> e.Event:
         try:
             warnings = self._act(step, data)
         except Interrupted:
             return e.StepInterrupted(at=time.time(), step=step)
-        except StepError as error:
-            reason = str(error)
         except Exception as error:  # a defect or a broken machine: the app must be restored all the same
-            reason = self._on_defect(f"{step}: {error}")
+            reason = self._why(step, error)
         else:
             return e.StepDone(at=time.time(), step=step, warnings=warnings)
         if self._journal.operation.committed is not None:  # nothing unwinds any more
@@ -99,12 +97,21 @@ class Executor:
         data = self._journal.operation.step(step).data or {}
         try:
             warnings = () if "unprepared" in data else handler(step).undo(self._ctx, data)
-        except StepError as error:
-            self._journal.record(e.UndoFailed(at=time.time(), step=step, reason=str(error)))
         except Exception as error:
-            self._journal.record(e.UndoFailed(at=time.time(), step=step, reason=self._on_defect(f"{step}: {error}")))
+            self._journal.record(e.UndoFailed(at=time.time(), step=step, reason=self._why(step, error)))
         else:
             self._journal.record(e.UndoDone(at=time.time(), step=step, warnings=warnings))
+
+    def _why(self, step: str, error: Exception) -> str:
+        """One clause for people. To be called in the except block. Interrupted is none of these."""
+        trouble = machine.trouble(error)
+        if isinstance(error, StepError | UserError):
+            reason = str(error)
+        else:
+            reason = self._on_defect(f"{step}: {error}") if trouble is None else trouble.message
+        if machine.is_full(self._ctx.places.repository):  # then that is behind whatever was said
+            return f"{reason}; {machine.FULL}: free some, and try again"
+        return reason if trouble is None else f"{reason}; {trouble.hint}"
 
     def _say(self, line: str) -> None:
         if line:

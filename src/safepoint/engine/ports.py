@@ -60,6 +60,10 @@ class Source(Protocol):
         """Have all that was written below `directory` on the disk: no power cut leaves half of it. Raises OSError."""
         ...
 
+    def forget(self, directory: Path) -> None:
+        """Have it on the disk that `directory` was removed: no power cut brings it back. Idempotent."""
+        ...
+
     def export(self, repository: Path, commit: str, directory: Path, latch: Latch) -> None:
         """Write the tree of `commit` into `directory`, which does not exist yet. Raises StepError, Interrupted."""
         ...
@@ -136,5 +140,9 @@ class Output(Protocol):
         ...
 
     def write(self, chunk: bytes) -> None:
-        """Output of pushed code, as it comes; escapes are neutralised."""
+        """Output of pushed code, as it comes; what is kept of it is bounded, and safe on a terminal."""
+        ...
+
+    def end(self) -> None:
+        """Whoever has written has ended, and all that it said has come."""
         ...

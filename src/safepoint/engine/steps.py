@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from safepoint.core import plan as p
 from safepoint.core import wording
@@ -22,8 +23,8 @@ from safepoint.engine.environment import Identity, for_commands
 from safepoint.engine.groups import names, process_group, web_port
 from safepoint.engine.latch import CancelLatch
 from safepoint.engine.ports_of_apps import choose
-from safepoint.engine.trees import remove_tree
 from safepoint.engine.vigil import Vigil
+from safepoint.trees import remove_tree
 
 Warnings = tuple[str, ...]
 
@@ -57,13 +58,14 @@ def undo_receive(ctx: Context, _data: Data) -> Warnings:
 
 def do_export(ctx: Context, _data: Data) -> Warnings:
     ctx.places.release.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    remove_tree(ctx.places.release)  # nothing is there, unless somebody put it there by hand
+    _remove(ctx.places.release)  # nothing is there, unless somebody put it there by hand
     ctx.source.export(ctx.places.repository, ctx.plan.commit, ctx.places.release, ctx.latch)
     return ()
 
 
 def undo_export(ctx: Context, _data: Data) -> Warnings:
-    remove_tree(ctx.places.release)
+    _remove(ctx.places.release)
+    ctx.source.forget(ctx.places.release)
     return ()
 
 
@@ -72,7 +74,6 @@ def do_build(ctx: Context, _data: Data) -> Warnings:
     for command in ctx.plan.build:
         left = deadline - time.monotonic()
         _run(ctx, "build", command, left=left, timeout=ctx.plan.settings.build.timeout, latch=ctx.latch)
-    ctx.source.settle(ctx.places.release)
     return ()
 
 
@@ -105,6 +106,8 @@ def prepare_start(ctx: Context) -> Data:
 
 
 def do_start(ctx: Context, data: Data) -> Warnings:
+    if ctx.plan.kind is p.Kind.DEPLOY:  # now it is complete: the commands before the release write to it as well
+        ctx.source.settle(ctx.places.release)
     group = process_group(
         _identity(ctx),
         processes=ctx.plan.processes,
@@ -147,7 +150,8 @@ def undo_switch(ctx: Context, data: Data) -> Warnings:
     """Back to the old release, which is still warm; the new one answers what it has begun."""
     if data["port"] is None and data["previous_port"] is None:
         return ()
-    ctx.router.switch(ctx.plan.app, data["previous_port"])
+    # Its port of now: a `serve` that had to start it again, after a reboot say, may have had to give it another one.
+    ctx.router.switch(ctx.plan.app, _previous_port(ctx))
     if data["port"] is not None and not ctx.latch.force:
         ctx.router.drain(data["port"], ctx.plan.settings.grace)
     return ()
@@ -192,7 +196,8 @@ def do_prune(ctx: Context, _data: Data) -> Warnings:
             continue
         kept += 1
         if kept > KEPT_RELEASES:
-            remove_tree(ctx.places.release_of(release.number))
+            _remove(ctx.places.release_of(release.number))
+            ctx.source.forget(ctx.places.release_of(release.number))
             ctx.runtime.forget(ctx.plan.app, release.number)
             ctx.releases.mark_pruned(ctx.plan.app, release.number)
     return ()
@@ -222,28 +227,38 @@ def handler(step: str) -> Handler:
 
 def _run(ctx: Context, step: str, command: str, *, left: float, timeout: float, latch: CancelLatch) -> None:
     """Run one command of the app's in its release, with its output in the operation's."""
-    ctx.places.scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ctx.places.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    places = ctx.places
+    for directory in (places.scratch, places.cache, places.data):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     job = Command(
         scope=_scope(ctx, step),
         argv=("/bin/sh", "-e", "-c", command),  # of several lines, the first that fails is the end
-        directory=ctx.places.release,
-        environment=for_commands(
-            _identity(ctx), ctx.host, ctx.environment, cache=ctx.places.cache, scratch=ctx.places.scratch
-        ),
+        directory=places.release,
+        environment=for_commands(_identity(ctx), ctx.host, ctx.environment, cache=places.cache, scratch=places.scratch),
         timeout=max(0.001, left),
         grace=ctx.plan.settings.grace,
+        app=ctx.plan.app,
+        directories=(places.release, places.cache, places.data, places.scratch),
     )
     try:
         status = ctx.commands.run(job, ctx.output.write, latch)
     except TimeoutError:
         raise StepError(f"`{command}` was ended after its timeout of {wording.seconds(timeout)}") from None
     finally:
+        ctx.output.end()
         remove_tree(ctx.places.scratch)
     if status < 0:
         raise StepError(f"`{command}` was killed by signal {-status}")
     if status > 0:
         raise StepError(f"`{command}` exited with status {status}")
+
+
+def _remove(directory: Path) -> None:
+    """Raises StepError: what is in the way is for a person to mend."""
+    try:
+        remove_tree(directory)
+    except OSError as error:
+        raise StepError(f"cannot remove {error.filename}: {error.strerror}") from None
 
 
 def _end(ctx: Context, step: str) -> None:
@@ -261,7 +276,7 @@ def _declared(ctx: Context, step: str) -> BeforeRelease:
 
 
 def _identity(ctx: Context) -> Identity:
-    return Identity(ctx.plan.app, ctx.plan.release, ctx.plan.commit, ctx.places.release)
+    return Identity(ctx.plan.app, ctx.plan.release, ctx.plan.commit, ctx.places.release, ctx.places.data)
 
 
 def _vigil(ctx: Context) -> Vigil:

@@ -103,5 +103,6 @@ class Vigil:
         for name, lines in self._ctx.runtime.tail(plan.app, plan.release, TAIL_LINES).items():
             if lines:
                 say.say(f"The last lines of {name}:")
-                say.write("".join(f"    {line}\n" for line in lines).encode())
+                say.write("".join(f"    {line}\n" for line in lines).encode(errors="replace"))
+                say.end()
         return StepError(reason)

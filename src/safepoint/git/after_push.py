@@ -22,7 +22,7 @@ from safepoint.core.doors import AFTER_PUSH, Door
 from safepoint.core.names import shown
 from safepoint.core.push_options import PushOptions
 from safepoint.core.queueing import Reject, admit
-from safepoint.core.refs import ProtocolError, RefUpdate, branch_ref, parse_lines
+from safepoint.core.refs import MAX_UPDATES, ProtocolError, RefUpdate, branch_ref, parse_lines
 from safepoint.errors import UsageError, UserError
 from safepoint.git.bringing import bring
 from safepoint.people import Visitor
@@ -177,7 +177,7 @@ def _deploy_update(app: App, data: bytes) -> RefUpdate | None:
 
 def say(line: str) -> None:
     """One line of Safepoint's own on the pusher's terminal."""
-    sys.stderr.buffer.write(f"{wording.PREFIX}{line}".rstrip().encode(errors="replace") + b"\n" if line else b"\n")
+    sys.stderr.buffer.write(wording.own_line(line).encode())
     sys.stderr.buffer.flush()
 
 
@@ -189,7 +189,7 @@ def main(arguments: list[str]) -> int:
         require_owner(home)
         with Store.open(home) as store:
             app = store.need_app(name)
-            update = _deploy_update(app, sys.stdin.buffer.read())
+            update = _deploy_update(app, sys.stdin.buffer.read(MAX_UPDATES + 1))
             if update is not None:
                 repository = Path(os.environ.get("GIT_DIR", ".")).resolve()
                 push = Push(home, store, app, repository, _visitor(key_variable))

@@ -8,6 +8,7 @@ from pathlib import Path
 from safepoint.errors import UserError
 from safepoint.git.commands import Finished, cannot_run, complaint, ended, git_argv, git_environment, run_git
 from safepoint.git.objects import is_commit, quarantine
+from safepoint.git.repositories import GitRepository
 
 _REF = "refs/safepoint/pushed"
 """In the target: what was brought last. The next pack has only what is new since."""
@@ -24,6 +25,7 @@ def bring(source: Path, commit: str, target: Path) -> None:
     if is_commit(target, commit):
         return
     _copy(source, commit, target, _known(source, target))
+    GitRepository(target).settle()
     # Where it cannot be moved, or another push has moved it: the next pack is larger than it need be, and that is all.
     run_git(target, "update-ref", _REF, commit)
 

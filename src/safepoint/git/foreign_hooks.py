@@ -19,13 +19,13 @@ from pathlib import Path
 from safepoint.core.app import App
 from safepoint.core.refs import branch_ref, is_oid
 from safepoint.errors import NotFound, UserError
-from safepoint.git import durable
 from safepoint.git.after_push import require_owner
 from safepoint.git.bringing import bring
 from safepoint.git.commands import Finished, cannot_run, complaint, ended
 from safepoint.git.hook_shims import source
-from safepoint.git.removal import remove as remove_tree
+from safepoint.state import durable
 from safepoint.state.paths import Home
+from safepoint.trees import remove_tree
 
 DIRECTORY = "safepoint-hooks"
 """In the repository. `core.hooksPath` is relative, so that a repository that is moved keeps its hooks."""

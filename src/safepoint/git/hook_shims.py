@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from safepoint.errors import UserError
-from safepoint.git import durable
+from safepoint.state import durable
 from safepoint.state.paths import Home
 
 HOOKS = ("pre-receive", "proc-receive")

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from safepoint import launch, logs, permission, planning
+from safepoint import launch, logs, machine, permission, planning
 from safepoint.control.client import Connection, NoAnswer
 from safepoint.control.follow import ReaderGone, follow
 from safepoint.control.protocol import BadFrame
@@ -24,7 +24,7 @@ from safepoint.core.events import Ending
 from safepoint.core.operation import Operation
 from safepoint.core.plan import Kind, ProcessIdentity
 from safepoint.core.queueing import OnBusy
-from safepoint.core.refs import RefUpdate, branch_ref, collide, parse_lines
+from safepoint.core.refs import MAX_UPDATES, ProtocolError, RefUpdate, branch_ref, collide, parse_lines
 from safepoint.core.slots import running_slot, slot_of
 from safepoint.errors import UserError
 from safepoint.git import proc_receive as protocol
@@ -48,7 +48,8 @@ class Push:
         self.by, self.door = self.visitor.name, self.visitor.door
         self.use(push_options.from_environment(os.environ))
         receiver = identity.of(os.getppid())
-        if receiver is None:
+        # An orphan's parent is init, which never ends: an operation would wait for its objects for ever.
+        if receiver is None or not _is_git(receiver.pid) or os.getppid() != receiver.pid:
             raise UserError("the push has ended")
         self.receiver: ProcessIdentity = receiver
         self.client = _client()
@@ -120,7 +121,7 @@ class Push:
 def pre_receive(push: Push) -> int:
     say(wording.authorizing())
     push.authorize()
-    updates = parse_lines(sys.stdin.buffer.read())
+    updates = parse_lines(sys.stdin.buffer.read(MAX_UPDATES + 1))
     update = _deploy_update(push.app, updates)
     if update is None:
         if not all(each.deletes for each in updates):
@@ -157,6 +158,8 @@ def _fate(push: Push, update: RefUpdate) -> str:
     number = push.store.opened_by(push.app.name, push.receiver) if update.ref == branch_ref(push.app.branch) else None
     if number is None:
         return _why_not(push, update)
+    # Before anybody is told that the push is not needed any more: it may wait for its turn across a power cut.
+    GitRepository(push.home.repository(push.app.name)).settle()
     if _tell_received(push, number):
         banner = wording.attached if push.options.attach else wording.detached
         for line in banner(push.door.cancel_command(number)):
@@ -164,7 +167,11 @@ def _fate(push: Push, update: RefUpdate) -> str:
         if push.options.no_wait:
             say(wording.not_waiting(push.door.command(f"operation:follow {number}")))
             return ""
-    ended = push.follow(number, _write)
+    try:
+        ended = push.follow(number, _write)
+    except UserError as error:
+        say(str(error))
+        return error.message
     for line in wording.ending_lines(ended):
         say(line)
     return "" if ended.ending is Ending.SUCCEEDED else wording.closing(ended)
@@ -174,10 +181,18 @@ def _why_not(push: Push, update: RefUpdate) -> str:
     """The sentence with which `pre-receive` did not admit it, found again rather than handed over."""
     try:
         push.check(update)
+        push.store.reserve()
         planning.deploy(push.home, push.store, push.app, update.new)
     except UserError as error:
         return error.message
     return "it was refused a moment ago, and nothing is in its way now: push again"
+
+
+def _is_git(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_bytes().startswith(b"git")
+    except OSError:
+        return False
 
 
 def _client() -> tuple[int, ...]:
@@ -229,7 +244,7 @@ def _say_refused(error: UserError) -> None:
 
 def say(line: str) -> None:
     """One line of Safepoint's own on the pusher's terminal."""
-    _write(f"{wording.PREFIX}{line}".rstrip().encode() + b"\n" if line else b"\n")
+    _write(wording.own_line(line).encode())
 
 
 def _write(data: bytes) -> None:
@@ -247,12 +262,13 @@ def main(arguments: list[str]) -> int:
         with Store.open(home) as store:
             app = store.need_app(repository.name.removesuffix(".git"))
             return _HOOKS[arguments[0]](Push(home, store, app))
-    except UserError as error:
+    except (UserError, ProtocolError) as error:
         say(f"Refused: {error}")
     except (BrokenPipeError, ReaderGone):
         return 1  # the client has gone; the worker has not noticed
-    except Exception:
-        say("Refused: " + logs.defect(home, f"{arguments[0]} failed"))
+    except Exception as error:
+        said = str(machine.trouble(error) or logs.defect(home, f"{arguments[0]} failed"))
+        say(f"Refused: {said}")
     return 1
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from safepoint.git.removal import remove
+from safepoint.trees import remove_tree
 
 MARGIN = 0.1
 """Seconds. Start times are in ticks of 10 ms and file times are as coarse as 10 ms."""
@@ -29,7 +29,7 @@ def sweep(repository: Path) -> None:
     oldest = min(_starts(repository), default=float("inf"))
     for path, modified in found:
         if modified + MARGIN < oldest:
-            remove(path)
+            remove_tree(path)
 
 
 def identity(path: Path) -> tuple[int, int] | None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from safepoint.core.failures import StepError
 from safepoint.core.refs import branch_ref, is_oid
 from safepoint.errors import UserError
-from safepoint.git import durable, leftovers
+from safepoint.git import leftovers
 from safepoint.git.commands import Finished, ended, run_git
 from safepoint.git.objects import is_commit
-from safepoint.git.removal import remove
+from safepoint.state import durable
 from safepoint.state.paths import Home
+from safepoint.trees import remove_tree
 
 LOCK_WAIT = 1.0
 """Seconds in which a live git is done with the lock of a ref."""
@@ -55,18 +56,23 @@ class GitRepository:
         """Make refs/heads/NAME point to `commit`, wherever it was. Durable and idempotent. Raises StepError."""
         if not is_oid(commit):
             raise StepError(f"{commit!a} is not a full commit id")
-        stale = {lock: leftovers.identity(lock) for lock in self._locks(name)}
-        done = self._update(name, commit)
-        if done.status == 0:
-            return
-        # A git that was killed, or the power, left its lock. Git waited LOCK_WAIT for it, so whoever made it is gone.
-        broken = [lock for lock, seen in stale.items() if seen and leftovers.identity(lock) == seen]
-        for lock in broken:
-            lock.unlink(missing_ok=True)
-        if broken:
+        for _ in range(3):
+            stale = {lock: leftovers.identity(lock) for lock in self._locks(name)}
             done = self._update(name, commit)
-        if done.status != 0:
-            raise StepError(f"the branch {name} could not be moved: {ended(done)}")
+            if done.status == 0:
+                self._settle_branch(name)
+                return
+            # A git that was killed, or the power, left its lock. Git waited LOCK_WAIT for it: whoever made it is gone.
+            broken = [lock for lock, seen in stale.items() if seen and leftovers.identity(lock) == seen]
+            for lock in broken:
+                lock.unlink(missing_ok=True)
+            if not broken and done.status > 0:  # else it was killed itself, and may have left a lock
+                break
+        raise StepError(f"the branch {name} could not be moved: {ended(done)}")
+
+    def settle(self) -> None:
+        """Have what pushes have brought on the disk, which git has done for the packs, but not for their names."""
+        durable.flush_directory(self.path / "objects" / "pack")
 
     def sweep(self) -> None:
         """Remove what dead pushes left behind. Raises StepError."""
@@ -90,6 +96,13 @@ class GitRepository:
         wait = f"core.filesRefLockTimeout={int(LOCK_WAIT * 1000)}"
         return run_git(self.path, *words, settings=(wait,), extra=_MOVER)
 
+    def _settle_branch(self, name: str) -> None:
+        """Git syncs the file before it renames it, and not the rename."""
+        folder = (self.path / branch_ref(name)).parent
+        while folder != self.path:
+            durable.flush_directory(folder)
+            folder = folder.parent
+
     def _locks(self, name: str) -> Iterator[Path]:
         yield self.path / f"{branch_ref(name)}.lock"
         yield self.path / "HEAD.lock"  # HEAD points to the deploy branch, and its log is written too
@@ -107,8 +120,11 @@ def create(home: Home, app: str, branch: str) -> None:
         # Both formats are what git of today makes; a later git may have other defaults.
         _must(path, "init", "--quiet", "--bare", "--template=", "--object-format=sha1", settings=_FORMAT)
         _must(path, "symbolic-ref", "HEAD", branch_ref(branch))
-        durable.flush_directory(path)
-        durable.flush_directory(path.parent)
+        # Git leaves these two to the page cache, whatever core.fsync says; an empty `config` has no hooks.
+        for name in ("config", "HEAD"):
+            durable.flush(path / name)
+        for directory in (path / "objects", path / "refs", path, path.parent):
+            durable.flush_directory(directory)
     except OSError as error:
         raise UserError(f"cannot make the repository {path}: {error.strerror}") from None
 
@@ -119,10 +135,11 @@ def destroy(home: Home, app: str) -> None:
     # Out of the way first: nothing new finds it, and what is half removed is not taken for a repository.
     doomed = path.with_name(f".{path.name}.removed")
     try:
-        remove(doomed)  # left by a try that was cut short
+        remove_tree(doomed)  # left by a try that was cut short
         if path.exists():
             path.rename(doomed)
-            remove(doomed)
+            remove_tree(doomed)
+        durable.flush_directory(path.parent)  # else it may come back, and a new app of this name has its branch
     except OSError as error:
         raise UserError(f"cannot remove the repository {path}: {error.strerror}") from None
 
@@ -153,6 +170,8 @@ def _config(home: Home, branch: str) -> str:
 	protectHFS = true
 	protectNTFS = true
 [receive]
+	# A push with more than this is refused. Yours to change, here.
+	maxInputSize = 2g
 	# This ref alone is Safepoint's to move, at the commit of the operation.
 	procReceiveRefs = {_quoted(branch_ref(branch))}
 	advertisePushOptions = true
@@ -164,8 +183,11 @@ def _config(home: Home, branch: str) -> str:
 	autogc = false
 [transfer]
 	fsckObjects = true
+	# Every push is a pack: of loose objects each would have a directory of its own to be synced.
+	unpackLimit = 1
 [receive "fsck"]
-	# Old histories are full of these, and they harm nobody.
+	# Old histories are full of these, written by tools long gone. They harm nobody, and nobody can mend them without
+	# changing every id after them. GitLab (Gitaly) lets in the same three; all the rest, warnings too, is refused.
 	badTimezone = ignore
 	missingSpaceBeforeDate = ignore
 	zeroPaddedFilemode = ignore

@@ -51,6 +51,8 @@ class ContainedCommands:
             argv=command.argv,
             directory=command.directory,
             environment=command.environment,
+            app=command.app,
+            directories=command.directories,
         )
         try:
             return self._run(argv, command, output, latch)

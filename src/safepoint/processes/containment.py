@@ -6,7 +6,8 @@ In the order of strength:
 - `pidns`: a PID namespace, which ends with its first process.
 - `subreaper`: orphans come back to our init (PR_SET_CHILD_SUBREAPER), which walks and kills them.
 
-killpg is not in the list: it loses every child that calls setsid.
+killpg is not in the list: it loses every child that calls setsid. Another user than root takes `pidns` first, as only
+that isolates apps from each other as well (isolation.py).
 """
 
 from __future__ import annotations
@@ -46,13 +47,15 @@ def best(home: Path) -> Kind:
 
     Raises UserError where the named one is unknown or does not work here.
     """
-    return _best(home, os.environ.get(FORCED, ""))
+    return chosen(home, os.environ.get(FORCED, ""))
 
 
 @cache
-def _best(home: Path, forced: str) -> Kind:
+def chosen(home: Path, forced: str) -> Kind:
+    """The same, where `forced` is what the variable would say."""
     if not forced:
-        return next(kind for kind in Kind if possible(kind, home))
+        kinds = list(Kind) if os.geteuid() == 0 else [Kind.PIDNS, Kind.CGROUP, Kind.SUBREAPER]
+        return next(kind for kind in kinds if possible(kind, home))
     if forced not in list(Kind):
         raise UserError(f"{FORCED}={forced} is not a kind of containment", f"use one of {', '.join(Kind)}")
     if not possible(Kind(forced), home):
@@ -68,6 +71,20 @@ def possible(kind: Kind, home: Path) -> bool:
         Kind.SUBREAPER: lambda: True,
     }
     return trials[kind]()
+
+
+def obstacle(kind: Kind, home: Path) -> str:
+    """Why it does not work here, as a clause; empty where it does."""
+    if possible(kind, home):
+        return ""
+    if kind is Kind.PIDNS:
+        return "this user may not make PID namespaces here"
+    bases = [base for base in cgroup_bases() if base.is_dir()]
+    if not bases:
+        return "no cgroup file system of version 2 is mounted where this process may see it"
+    if any((base / "cgroup.procs").exists() and os.access(base / "cgroup.procs", os.W_OK) for base in bases):
+        return f"the cgroups in {bases[0]} have no cgroup.kill, which Linux has from 5.14 on"
+    return f"this user may not make cgroups in {bases[0]}"
 
 
 def name(home: Path, scope: str) -> str:

@@ -78,15 +78,18 @@ def signal(identity: ProcessIdentity, sig: int) -> bool:
     return True
 
 
-def kill_and_wait(pidfd: int) -> None:
-    """SIGKILL, and return once it is dead. Closes the descriptor. Raises PermissionError."""
+def kill_and_wait(pidfd: int, timeout: float) -> bool:
+    """SIGKILL, and whether it is dead within `timeout` seconds. Closes the descriptor. Raises PermissionError.
+
+    What waits in the kernel for a disk or a mount that does not answer dies when that does, if ever.
+    """
     try:
         with suppress(ProcessLookupError):
             signals.pidfd_send_signal(pidfd, signals.SIGKILL)
         # Not select(2): it cannot watch a descriptor above 1023.
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        poll.poll()
+        return bool(poll.poll(timeout * 1000))
     finally:
         os.close(pidfd)
 

@@ -40,9 +40,10 @@ NOT_EXECUTABLE, NOT_FOUND, NOT_LAUNCHED = 126, 127, 125
 """Exit statuses, as of a shell and of env(1)."""
 
 # linux/prctl.h, linux/sched.h, linux/mount.h
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER = 1, 4, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
 _CLONE_NEWNS, _CLONE_NEWUSER, _CLONE_NEWPID = 0x20000, 0x10000000, 0x20000000
-_MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_SLAVE = 2, 4, 8, 0x4000, 0x80000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT = 1, 2, 4, 8, 0x20
+_MS_BIND, _MS_REC, _MS_SLAVE = 0x1000, 0x4000, 0x80000
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -50,6 +51,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def main(arguments: list[str]) -> NoReturn:
     if arguments == ["--try-pidns"]:
         sys.exit(not namespaces_work())
+    if arguments[0] == "--try-isolation":
+        sys.exit(not isolation_works(*arguments[1:]))
+    if arguments[0] == "--isolated":
+        isolate(**json.loads(arguments[1]))
+        os.execv(arguments[2], arguments[2:])  # noqa: S606
     path, _name, *starter = arguments
     die_with_parent(signal.SIGKILL)
     if starter and os.getppid() != int(starter[0]):
@@ -60,7 +66,7 @@ def main(arguments: list[str]) -> NoReturn:
         clean()
         kind = enter(spec)
         if kind == "cgroup":
-            execute(spec)
+            execute(spec, kind)
         keep(spec, kind)
     except OSError as error:
         fail(NOT_LAUNCHED, f"cannot contain the command: {error}")
@@ -107,12 +113,22 @@ def enter(spec: dict[str, Any]) -> str:
     return kind
 
 
-def execute(spec: dict[str, Any]) -> NoReturn:
+def execute(spec: dict[str, Any], kind: str) -> NoReturn:
     try:
         os.setsid()
     except PermissionError:
         pass  # it leads a process group already, as supervisord's children do
     reset_signals()
+    isolation = spec.get("isolation")  # a spec of an older version has none
+    limit(spec.get("limits", {}), spec["cgroup"] if kind == "cgroup" else None, isolation)
+    try:
+        if isolation is not None:
+            isolate(**isolation)
+        elif kind == "pidns":
+            see([], None)  # its own pids in /proc
+    except OSError as error:
+        if isolation is not None:
+            fail(NOT_LAUNCHED, f"cannot isolate the command: {error}")
     try:
         os.chdir(spec["directory"])
         os.execvpe(spec["argv"][0], spec["argv"], spec["environment"])  # noqa: S606 - the point of this file
@@ -195,12 +211,6 @@ def namespaces_work() -> bool:
     return os.waitpid(trial, 0)[1] == 0
 
 
-def own_proc() -> None:
-    """Show the namespace's own pids in /proc. Where that is not allowed, the outer ones stay visible; no harm."""
-    if _libc.unshare(_CLONE_NEWNS) == 0 and _libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None) == 0:
-        _libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, None)
-
-
 def keep(spec: dict[str, Any], kind: str) -> NoReturn:
     """The outer process: passes signals to the init, and ends as the command ended."""
     signal.pthread_sigmask(signal.SIG_SETMASK, {*PASSED_ON, signal.SIGCHLD, END})
@@ -239,7 +249,6 @@ def init(spec: dict[str, Any], kind: str, writer: int) -> NoReturn:
         os.setsid()
         if kind == "pidns":
             die_with_parent(signal.SIGKILL)  # and the kernel ends the namespace
-            own_proc()
         else:
             die_with_parent(END)
             prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -248,7 +257,7 @@ def init(spec: dict[str, Any], kind: str, writer: int) -> NoReturn:
         command = os.fork()
         if command == 0:
             die_with_parent(signal.SIGKILL)
-            execute(spec)
+            execute(spec, kind)
         status = mind(command, kind)
         if kind == "subreaper":
             kill_descendants()
@@ -388,11 +397,128 @@ def send(pid: int, number: int) -> None:
         pass  # dead, or a set-user-ID program: it dies with its parents' pipes, not by us
 
 
+# --- limits
+
+
+def limit(limits: dict[str, float], cgroup: str | None, isolation: dict[str, Any] | None) -> None:
+    """By the cgroup, for the whole tree; where that cannot be, by what each process has for itself."""
+    left = {name: value for name, value in limits.items() if cgroup is None or not limit_cgroup(cgroup, name, value)}
+    if not left:
+        return
+    import resource
+
+    if "memory" in left:
+        lower(resource.RLIMIT_DATA, int(left["memory"]))
+    # It counts what the user runs: that is the app, if the user is.
+    if "processes" in left and isolation is not None and isolation["user"] is not None:
+        lower(resource.RLIMIT_NPROC, int(left["processes"]))
+
+
+def limit_cgroup(cgroup: str, name: str, value: float) -> bool:
+    """Whether it could be. The controller has to be passed on by each cgroup above (cgroups(7))."""
+    controller, file, text = {
+        "memory": ("memory", "memory.max", str(int(value))),
+        "processes": ("pids", "pids.max", str(int(value))),
+        "cpu": ("cpu", "cpu.max", f"{max(1000, int(value * 100000))} 100000"),
+    }[name]
+    for above in (cgroup.rsplit("/", 2)[0], cgroup.rsplit("/", 1)[0]):
+        try:
+            write(f"{above}/cgroup.subtree_control", f"+{controller}")
+        except OSError:
+            pass  # it may be passed on already by somebody who does not let us do it
+    try:
+        write(f"{cgroup}/{file}", text)
+    except OSError:
+        return False
+    return True
+
+
+def lower(what: int, value: int) -> None:
+    import resource
+
+    _, hard = resource.getrlimit(what)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(what, (value, value))
+
+
+# --- isolation
+
+
+def isolate(user: int | None, mounts: list[tuple[str, str | None]]) -> None:
+    """See nothing but what one may, and become the app's user; None stays who we are. Raises OSError."""
+    starter = os.getppid()
+    see(mounts, user)
+    if user is not None:
+        for output in (1, 2):
+            if os.fstat(output).st_mode & 0o170000 == 0o010000:
+                os.fchown(output, user, user)  # a pipe is opened again by those who write to /dev/stdout
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+        # The wish ended with the old user (prctl(2)), and what it was made for may have come to pass just now.
+        die_with_parent(signal.SIGKILL)
+        if os.getppid() != starter:
+            os._exit(NOT_LAUNCHED)
+    prctl(_PR_SET_NO_NEW_PRIVS, 1)
+
+
+def see(mounts: list[tuple[str, str | None]], user: int | None) -> None:
+    """A mount namespace of our own, which ends with its processes. `mounts` are those of `isolation.mounts`."""
+    check(_libc.unshare(_CLONE_NEWNS))
+    mount("none", "/", None, _MS_REC | _MS_SLAVE)  # what is mounted on the machine later is seen here too
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    # Opened first: by name they will be hidden.
+    sources = {source: os.open(source, flags) for _, source in mounts if source is not None}
+    for place, source in mounts:
+        if source is None:
+            mount("none", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=755,size=1m")
+        else:
+            os.makedirs(place, exist_ok=True)
+            os.fchdir(sources[source])
+            mount(".", place, None, _MS_BIND | _MS_REC)
+    for place, source in reversed(mounts):
+        if source is None:
+            mount("none", place, None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+    for descriptor in sources.values():
+        os.close(descriptor)
+    os.chdir("/")
+    # Other users' processes cannot be seen (Linux 5.8), and in a PID namespace those outside. Where neither is
+    # allowed, their command lines stay visible.
+    for options in ("hidepid=invisible", "") if user is not None else ("",):
+        try:
+            mount("proc", "/proc", "proc", _MS_NOSUID | _MS_NODEV | _MS_NOEXEC, options)
+        except OSError:
+            continue
+        break
+
+
+def isolation_works(home: str, user: str) -> bool:
+    """Tried in children, as above."""
+    trial = os.fork()
+    if trial == 0:
+        try:
+            if not user:
+                unshare()
+            command = os.fork()
+            if command == 0:
+                isolate(int(user) if user else None, [(home, None), (f"{home}/self", home)])
+                os._exit(0)
+            os._exit(os.waitpid(command, 0)[1] != 0)
+        except OSError:
+            os._exit(1)
+    return os.waitpid(trial, 0)[1] == 0
+
+
 # --- system calls
 
 
 def die_with_parent(number: int) -> None:
     prctl(_PR_SET_PDEATHSIG, number)
+
+
+def mount(source: str, place: str, kind: str | None, flags: int, options: str = "") -> None:
+    names = (os.fsencode(each) if each else None for each in (source, place, kind))
+    check(_libc.mount(*names, flags, options.encode()))
 
 
 def prctl(option: int, value: int) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safepoint.processes import containment
+from safepoint.processes import containment, isolation, limits
 from safepoint.state.paths import Home
 
 
@@ -24,11 +24,14 @@ def write_spec(
     argv: Sequence[str],
     directory: Path,
     environment: Mapping[str, str],
+    app: str = "",
+    directories: Sequence[Path] = (),
 ) -> tuple[str, ...]:
     """Write the spec, and return the argv that starts the contained command.
 
     The command's environment is `environment` and the marker of its scope, nothing else. `home` is the home's root.
-    Raises UserError where a forced containment is impossible, ValueError for a bad scope, OSError.
+    Of an `app`, it is isolated with these `directories` of the home.
+    Raises UserError where a forced containment is impossible, ValueError for a bad scope, StepError, OSError.
     """
     name = containment.name(home, scope)
     kind = containment.best(home)
@@ -39,6 +42,8 @@ def write_spec(
         "argv": list(argv),
         "directory": str(directory),
         "environment": {**environment, containment.MARKER: name},
+        "limits": limits.of(Home(home), app).to_json() if app else {},
+        "isolation": isolation.spec(home, app, kind, directories) if app else None,
     }
     path.parent.mkdir(mode=0o700, exist_ok=True)
     _replace(path, json.dumps(spec).encode())
@@ -50,6 +55,10 @@ def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    temporary.replace(path)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except BaseException:  # a full disk: nobody else would remove it, and it may hold secrets
+        temporary.unlink(missing_ok=True)
+        raise

@@ -19,9 +19,12 @@ MAX_WORDS = 100
 GIT_VERBS = ("git-receive-pack", "git-upload-pack")
 NOUNS = ("apps", "config", "keys", "operation", "releases")
 """A list of what is allowed: a noun that is added to the CLI stays on the server until somebody lists it here."""
-WORDS = (*NOUNS, "audit", "cancel", "deploy", "follow", "logs", "recover")
+WORDS = (*NOUNS, "audit", "cancel", "deploy", "follow", "limits", "logs", "recover")
 SERVER_ONLY = ("authorized-keys", "demo", "doctor", "hooks", "serve", "shell")
 """Known, and refused with a better sentence than a word that nobody knows."""
+
+ARGUMENTS_VARIABLE = "SAFEPOINT_ARGUMENTS"
+"""How an operator's verb gets its arguments, a list in JSON: `config:set` has secrets among them."""
 
 _VERB = re.compile(r"([a-z]+):[a-z]+(?:-[a-z]+)*")
 _REPOSITORY = re.compile(r"(?:/|~/)?([^/]+?)(?:\.git)?/?")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -24,7 +26,7 @@ class Limits:
     connections: int = 256
     """A push has one from its start to its end: this is how many people may push at the same time."""
     unauthenticated: int = 128
-    """So many may arrive at once: the handshakes of a hundred take seconds, and the oldest is dropped for the next."""
+    """So many may arrive at once, since handshakes take a while. Then `first_to_go` makes room for the next."""
     authentication: float = 30.0
     """Seconds from the connection to the proof of a key."""
     channels: int = 10
@@ -32,6 +34,24 @@ class Limits:
 
 
 DEFAULT = Limits()
+
+
+def first_to_go(peers: Sequence[str]) -> int:
+    """Of connections without a key, the oldest first: the index of the one that makes room for another.
+
+    The oldest from where most of them come: a flood from one place drops its own, and nobody else's.
+    """
+    places = [_network(peer) for peer in peers]
+    counts = Counter(places)
+    return max(range(len(places)), key=lambda index: (counts[places[index]], -index))
+
+
+def _network(address: str) -> str:
+    """An address of IPv4, or the /64 that whoever has one address of IPv6 has all of."""
+    found = ipaddress.ip_address(address)
+    if found.version == 6 and found.ipv4_mapped is None:
+        return str(ipaddress.ip_network((int(found) >> 64 << 64, 64)))
+    return str(found)
 
 
 class SshServer:
@@ -138,9 +158,10 @@ class SshServer:
             return
         waiting = self._unauthenticated()
         if len(waiting) >= self._limits.unauthenticated:
-            # The oldest one goes, not the new one: whoever only holds connections open keeps nobody out.
-            self._on_log("ssh connection dropped", peer=waiting[0].peer, reason="too many without a key")
-            waiting[0].drop()
+            # Not the new one: whoever only holds connections open keeps nobody out.
+            victim = waiting[first_to_go([each.peer for each in waiting])]
+            self._on_log("ssh connection dropped", peer=victim.peer, reason="too many without a key")
+            victim.drop()
         self._connections.append(
             Connection(
                 self._home, sock, self._host_key, self._on_log, channels=self._limits.channels, decide=self._decide

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Mapping
@@ -10,14 +11,12 @@ from pathlib import Path
 
 from safepoint import permission
 from safepoint.core.doors import HOME_VARIABLE, KEY_VARIABLE, Door
+from safepoint.core.wording import printable
 from safepoint.errors import NotFound, NotPermitted, UserError
 from safepoint.people import Visitor
-from safepoint.ssh.requests import GIT_VERBS, Request, parse
+from safepoint.ssh.requests import ARGUMENTS_VARIABLE, GIT_VERBS, Request, parse
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
-
-MAX_PACK = 2 * 1024**3
-"""Bytes that one push may send."""
 
 GIT_PROTOCOL = re.compile(r"version=[0-2]")
 """The one variable that a client may set (git-config(1), protocol.version)."""
@@ -59,8 +58,8 @@ def decide(visit: Visit) -> Session:
 
 def error_lines(error: UserError) -> bytes:
     """What the client sees on its stderr of a request that is refused: as the CLI shows errors."""
-    hint = f"    {error.hint}\n" if error.hint else ""
-    return f"safepoint: {error.message}\n{hint}".encode(errors="backslashreplace")
+    hint = (f"    {error.hint}",) if error.hint else ()
+    return "".join(f"{printable(line)}\n" for line in (f"safepoint: {error.message}", *hint)).encode()
 
 
 def prepare(request: Request, home: Home, door: Door, environment: Mapping[str, str]) -> Session:
@@ -77,8 +76,9 @@ def prepare(request: Request, home: Home, door: Door, environment: Mapping[str, 
     return Session(
         request.verb,
         # -I: nothing of the user's Python settings, and nothing of the working directory, is imported.
-        (sys.executable, "-I", "-m", "safepoint", request.verb, *request.arguments),
-        _environment(request, home, door, environment),
+        (sys.executable, "-I", "-m", "safepoint", request.verb),
+        # Whoever has a login can see every command line (`ps`), and only its own user sees a process's environment.
+        _environment(request, home, door, environment) | {ARGUMENTS_VARIABLE: json.dumps(request.arguments)},
         home.root,
     )
 
@@ -103,10 +103,8 @@ def _environment(request: Request, home: Home, door: Door, environment: Mapping[
 def _configuration(repository: Path) -> dict[str, str]:
     """Git's settings for this one child and its hooks (git(1), GIT_CONFIG_COUNT); they win over every file."""
     return {
-        "GIT_CONFIG_COUNT": "2",
+        "GIT_CONFIG_COUNT": "1",
         # The home may belong to another user than the one who serves, in a container for example.
         "GIT_CONFIG_KEY_0": "safe.directory",
         "GIT_CONFIG_VALUE_0": str(repository),
-        "GIT_CONFIG_KEY_1": "receive.maxInputSize",
-        "GIT_CONFIG_VALUE_1": str(MAX_PACK),
     }

@@ -5,6 +5,7 @@ Each is a hole that a client could fill our memory through. This is the one file
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from contextlib import suppress
@@ -48,12 +49,13 @@ class BoundedSocket(socket.socket):
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         # paramiko asks for whatever length a packet claims, up to 4 GB, before anything about it was verified.
         if size > MAX_PACKET + 1024:
-            raise OSError(f"the client announced a packet of {size} bytes")
+            # With a number: paramiko takes OSError's two arguments for granted, and its thread would die of that.
+            raise OSError(errno.EMSGSIZE, f"the client announced a packet of {size} bytes")
         data = super().recv(size, flags)
         if not self.unlimited:
             self._received += len(data)
             if self._received > MAX_BEFORE_AUTHENTICATION:
-                raise OSError("the client sent too much before it authenticated")
+                raise OSError(errno.EMSGSIZE, "the client sent too much before it authenticated")
         return data
 
     def close(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.errors import UserError
+from safepoint.state.durable import flush_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,21 @@ class Home:
         """Kept from build to build; never part of a release."""
         return self.app(app) / "cache"
 
+    def spare(self, app: str) -> Path:
+        """What the next export begins with (drivers/spare)."""
+        return self.app(app) / "spare"
+
+    def spare_lock(self, app: str) -> Path:
+        """Held by whoever makes it. Goes with the app."""
+        return self.app(app) / "spare.lock"
+
+    def data(self, app: str) -> Path:
+        """Kept from release to release, for the app to write in; goes with the app."""
+        return self.app(app) / "data"
+
+    def limits(self, app: str) -> Path:
+        return self.app(app) / "limits"
+
     def scratch(self, app: str) -> Path:
         """TMPDIR of the app's builds; empty between operations."""
         return self.app(app) / "tmp"
@@ -78,11 +95,22 @@ class Home:
     def create(self) -> None:
         """Make the directories that every command counts on. Only their owner can enter."""
         try:
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.root.is_dir():
+                self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+                flush_directory(self.root.parent)
             for part in ("run", "hooks", "repositories", "apps", "operations"):
                 (self.root / part).mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot use {self.root} as Safepoint's home: {error.strerror}") from None
+
+    def check_private(self) -> None:
+        """That others can neither list nor change what is in it. Raises UserError, which says what to do.
+
+        They may pass through: what they may have is below it, and all the rest is closed itself.
+        """
+        for path, closed in ((self.root, 0o066), (self.database, 0o077)):
+            if path.stat().st_mode & closed:
+                raise UserError(f"others can get at {path}", f"chmod go= {shlex.quote(str(path))}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -39,10 +40,11 @@ class Lock:
         return cls(fd)
 
     def sign(self, identity: ProcessIdentity, operation: int) -> None:
-        """Write down who holds it."""
+        """Write down who holds it; on a full disk nobody does, and it can be had without."""
         text = f"{identity.pid}\n{json.dumps({'operation': operation, **asdict(identity)})}\n".encode()
-        os.pwrite(self.fd, text, 0)
-        os.ftruncate(self.fd, len(text))
+        with suppress(OSError):
+            os.pwrite(self.fd, text, 0)
+            os.ftruncate(self.fd, len(text))
 
     def close(self) -> None:
         os.close(self.fd)
@@ -52,6 +54,9 @@ def read(path: Path) -> tuple[ProcessIdentity, int] | None:
     """Who signed it last and for which operation; None where nobody did, or the text is damaged."""
     try:
         fields = json.loads(path.read_bytes().partition(b"\n")[2])
-        return ProcessIdentity(fields["pid"], fields["started"], fields["boot"]), fields["operation"]
-    except (OSError, ValueError, KeyError, TypeError):
+        pid, started, boot, operation = (fields[name] for name in ("pid", "started", "boot", "operation"))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    if not all(type(number) is int for number in (pid, started, operation)) or not isinstance(boot, str):
+        return None
+    return ProcessIdentity(pid, started, boot), operation

@@ -5,6 +5,7 @@ Write-ahead log with synchronous=FULL: what a transaction has returned from is o
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
@@ -25,10 +26,13 @@ from safepoint.core.release import Release
 from safepoint.core.roles import Grant, Role
 from safepoint.core.settings import Settings
 from safepoint.errors import NotFound, UserError, no_such_app, no_such_operation
+from safepoint.state import trouble
 from safepoint.state.paths import Home
 
 _VERSION = 1
 _BUSY_SECONDS = 30
+RESERVE = 8 * 1024 * 1024
+"""Bytes of the write-ahead log that are set aside: SQLite uses them anew after half of that."""
 
 
 class Store:
@@ -56,9 +60,10 @@ class Store:
     @classmethod
     def _open(cls, home: Home) -> Self:
         try:
-            db = sqlite3.connect(home.database, timeout=_BUSY_SECONDS, isolation_level=None)
+            db = sqlite3.connect(home.database, timeout=_BUSY_SECONDS, isolation_level=None, factory=trouble.Connection)
         except sqlite3.Error as error:
             raise UserError(f"cannot open {home.database}: {error}") from None
+        db.home = home
         try:
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("PRAGMA synchronous = FULL")
@@ -111,6 +116,24 @@ class Store:
             if self._db.in_transaction:  # SQLite has ended it by itself after some errors
                 self._db.execute("ROLLBACK")
             raise
+
+    def reserve(self) -> None:
+        """Set space aside for what is going to be journalled, which nothing that fills the disk can take then.
+
+        So a deploy that has filled the disk can be journalled as failed, and undone, which frees it again. On file
+        systems that copy on write, or know no fallocate(2), there is no such promise. Raises CannotStore.
+        """
+        log = self.home.database.with_name(f"{self.home.database.name}-wal")
+        with self.transaction():  # where the file system cannot do it, the C library writes: nobody else may then
+            fd = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                # What lies behind SQLite's last record is not a record of its, whatever it is.
+                os.posix_fallocate(fd, 0, RESERVE)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise trouble.no_space(self.home.root) from None
+            finally:
+                os.close(fd)
 
     # Settings of the server.
 
