@@ -164,14 +164,14 @@ def _tell_serve(home: Home, slot: str) -> None:
 
 def recover_slot(home: Home, store: Store, app: str, slot: str) -> bool:
     """The same for one slot."""
-    if _open_in(store, app, slot) is None:
+    if open_in(store, app, slot) is None:
         return False
     lock = Lock.take(home.pidfile(slot))
     if lock is None:
         return False
     try:
         # Only now can nobody end it any more.
-        operation = _open_in(store, app, slot)
+        operation = open_in(store, app, slot)
         if operation is None:
             return False
         start_worker(home, slot, operation.id, lock, takes_over=True)
@@ -195,7 +195,7 @@ def evict(home: Home, store: Store, slot: str) -> bool:
     return False
 
 
-def _open_in(store: Store, app: str, slot: str) -> Operation | None:
+def open_in(store: Store, app: str, slot: str) -> Operation | None:
     """The operation that has a worker in this slot, or needs one."""
     operation = store.unfinished(app) if slot == running_slot(app) else store.waiting(app)
     return operation if operation is not None and operation.ending is None else None

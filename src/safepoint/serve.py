@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 
 from safepoint import launch, logs, server_settings
 from safepoint.control.client import Connection, NoAnswer
@@ -47,6 +48,9 @@ class Options:
     http_port: int
     keep_apps: bool
 
+
+Wrong = tuple[str, Callable[[], object]]
+"""What puts it right, in words and as a call."""
 
 _DESCRIPTORS = 8192
 """A push over ssh has five: its socket, three pipes and its process. Of 256 that is more than the usual 1024."""
@@ -176,7 +180,7 @@ class Server:
         found = self._store.waiting(app) if slot == waiting_slot(app) else self._store.unfinished(app)
         if found is None or found.ending is not None:
             self._delays.pop(slot, None)
-            if slot == app and not self._tidy(app):
+            if not (self._clear(slot) and (slot != app or self._tidy(app))):
                 self._patience[slot] = min(_LAST_DELAY, 2 * self._patience.get(slot, _FIRST_DELAY))
                 self._due[slot] = time.monotonic() + self._patience[slot]
             else:
@@ -231,15 +235,22 @@ class Server:
                 self._runtime.stop(name, number)
 
     def _restore_app(self, app: App, loaded: set[tuple[str, int]], busy: set[int | None]) -> None:
-        release = self._store.current_release(app.name)
-        if release is not None and (app.name, release.number) not in loaded:
-            self._mend(app.name, f"starting v{release.number}")
-            self._start(app, release)
-        wanted = {release.number} if release else set()
-        for name, number in loaded:
-            if name == app.name and number not in wanted | busy:
-                self._mend(name, f"stopping v{number}")
-                self._runtime.stop(name, number)
+        self._mend(app, self._wrong_processes(app, loaded, busy))
+
+    def _clear(self, slot: str) -> bool:
+        """Of the control socket of an opening that died before it had an operation. False where the slot is in use."""
+        path = self._home.control_socket(slot)
+        if not path.exists():
+            return True
+        lock = Lock.take(self._home.pidfile(slot))
+        if lock is None:
+            return False
+        try:
+            if launch.open_in(self._store, app_of(slot), slot) is None:
+                path.unlink(missing_ok=True)
+            return True
+        finally:
+            lock.close()
 
     def _tidy(self, name: str) -> bool:
         """Once an operation has ended. A daemon that died under it was restored by what was current then, and the
@@ -248,24 +259,54 @@ class Server:
         False where it has to be tried again: there is no space yet, or somebody has the lock. That is a worker which is
         just leaving, or the next one, which will be watched.
         """
-        app, lock = self._store.app(name), Lock.take(self._home.pidfile(name))
-        if lock is None:
-            return False
-        try:
-            # What is stuck waits for a person: whatever was in the way of its undo would hold us up as well.
-            if app is None or self._store.unfinished(name) is not None:
+        with self._noted(name):
+            if not self._is_amiss(name):  # mostly; and then the lock is left to who has something to do
                 return True
-            with self._noted(name):
-                self._restore_app(app, self._runtime.groups(), set())
-                self._settle_locked(app)
-                return True
-            return False
-        finally:
-            lock.close()
+            lock = Lock.take(self._home.pidfile(name))
+            if lock is None:
+                return False
+            try:
+                app = self._store.app(name)
+                if app is not None and self._is_amiss(name):
+                    self._restore_app(app, self._runtime.groups(), set())
+                    self._mend(app, self._wrong_routes(app))
+            finally:
+                lock.close()
+            return True
+        return False
 
-    def _mend(self, app: str, what: str) -> None:
+    def _is_amiss(self, name: str) -> bool:
+        app = self._store.app(name)
+        # What is stuck waits for a person: whatever was in the way of its undo would hold us up as well.
+        if app is None or self._store.unfinished(name) is not None:
+            return False
+        wrong = (*self._wrong_processes(app, self._runtime.groups(), set()), *self._wrong_routes(app))
+        return bool(wrong)
+
+    def _mend(self, app: App, wrong: Iterator[Wrong]) -> None:
         """Said in the log: where no daemon has died, it is somebody's defect that there is something to mend."""
-        self._log.warning("mending", app=app, what=what)
+        for what, put_right in wrong:
+            self._log.warning("mending", app=app.name, what=what)
+            put_right()
+
+    def _wrong_processes(self, app: App, loaded: set[tuple[str, int]], busy: set[int | None]) -> Iterator[Wrong]:
+        release = self._store.current_release(app.name)
+        if release is not None and (app.name, release.number) not in loaded:
+            yield f"starting v{release.number}", partial(self._start, app, release)
+        wanted = {release.number} if release else set()
+        for name, number in loaded:
+            if name == app.name and number not in wanted | busy:
+                yield f"stopping v{number}", partial(self._runtime.stop, name, number)
+
+    def _wrong_routes(self, app: App) -> Iterator[Wrong]:
+        """And the wrong branch: what the world sees of an app."""
+        release = self._store.current_release(app.name)
+        port = web_port(release.ports) if release else None
+        if self._router.route(app.name) != port:
+            yield f"routing to port {port}", partial(self._router.switch, app.name, port)
+        repository = GitRepository(self._home.repository(app.name))
+        if release is not None and repository.branch(app.branch) != release.commit:
+            yield f"moving {app.branch} to {release.commit[:8]}", partial(repository.move, app.branch, release.commit)
 
     @contextmanager
     def _noted(self, app: str) -> Iterator[None]:
@@ -304,23 +345,14 @@ class Server:
         if lock is None:
             return
         try:
-            self._settle_locked(app)
+            self._mend(app, self._wrong_routes(app))
         finally:
             lock.close()
 
-    def _settle_locked(self, app: App) -> None:
-        release = self._store.current_release(app.name)
-        port = web_port(release.ports) if release else None
-        if self._router.route(app.name) != port:
-            self._mend(app.name, f"routing to port {port}")
-            self._router.switch(app.name, port)
-        repository = GitRepository(self._home.repository(app.name))
-        if release is not None and repository.branch(app.branch) != release.commit:
-            self._mend(app.name, f"moving {app.branch} to {release.commit[:8]}")
-            repository.move(app.branch, release.commit)
-
     def _sweep(self) -> None:
         for app in self._store.apps():
+            for slot in slots_of(app.name):
+                self._clear(slot)
             with suppress(StepError, UserError):
                 GitRepository(self._home.repository(app.name)).sweep()
 

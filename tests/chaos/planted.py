@@ -54,8 +54,8 @@ BUGS = {
     ),
     "recovery forgets the one that waits": Bug(
         "launch.py",
-        "    if _open_in(store, app, slot) is None:\n        return False\n",
-        "    if _open_in(store, app, slot) is None or slot != app:\n        return False\n",
+        "    if open_in(store, app, slot) is None:\n        return False\n",
+        "    if open_in(store, app, slot) is None or slot != app:\n        return False\n",
     ),
     "a cancel is accepted and not journalled": Bug(
         "worker.py",

@@ -65,6 +65,14 @@ def processes_of(home: Home) -> list[str]:
     return found
 
 
+def open_files(proc: Path) -> set[Path]:
+    found = set()
+    for each in (proc / "fd").iterdir():
+        with suppress(FileNotFoundError):  # it is closed while we look
+            found.add(each.readlink())
+    return found
+
+
 def group(home: Home, *commands: str, app: str = "shop", release: int = 1, grace: float = 10.0) -> ProcessGroup:
     directory = home.release(app, release)
     directory.mkdir(parents=True, exist_ok=True)
@@ -493,7 +501,7 @@ print(Supervisord(Home(Path(sys.argv[1]))).ensure_running())
     assert int(status["SigIgn"], 16) & 1 << (signal.SIGHUP - 1) == 0
     assert b"hunter2" not in (proc / "environ").read_bytes()
     assert b"GIT_DIR" not in (proc / "environ").read_bytes()
-    assert "/etc/passwd" not in [os.readlink(each) for each in (proc / "fd").iterdir()]  # noqa: PTH115
+    assert Path("/etc/passwd") not in open_files(proc)
 
 
 def test_after_a_sigkill_of_supervisord_all_begins_anew(home: Home, runtime: Supervisord, ear: Ear) -> None:

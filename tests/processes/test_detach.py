@@ -202,3 +202,27 @@ def test_from_many_threads(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(DEADLINE)
     assert [report.read()["descriptors"] for report in reports] == [[]] * len(reports)
+
+
+def between(directory: Path, end: str) -> None:
+    """What takes setsid's place ends so."""
+    setsid = directory / "setsid"
+    setsid.write_text(f"#!/bin/sh\n{end}\n")
+    setsid.chmod(0o755)
+
+
+def test_a_death_on_the_way_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever finds nobody there does the same for a process that dies later."""
+    between(tmp_path, "kill -KILL $$")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(detach, "_has_signals_to_reset", lambda: False)
+    detach.spawn(("true",), environment=os.environ)
+
+
+def test_that_no_process_can_be_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """setsid(1) and the script fail in nothing else than their fork."""
+    between(tmp_path, "exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(detach, "_has_signals_to_reset", lambda: False)
+    with pytest.raises(BlockingIOError):
+        detach.spawn(("true",), environment=os.environ)

@@ -6,6 +6,9 @@ The number is that of the record after which the kill comes (0: the opening). Th
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -264,6 +267,33 @@ def test_a_running_serve_recovers_what_has_no_worker_yet(live: App) -> None:
     wait_until(lambda: known(live.site, number).ending is not None, "serve recovers")
     assert known(live.site, number).state == "failed"
     assert world(live) == before
+
+
+def test_a_worker_that_is_killed_before_it_is_detached(live: App, tmp_path: Path) -> None:
+    """That is a dead worker like any other: the push says what has become of its operation."""
+    before = world(live)
+    live.commit("two")
+    setsid = tmp_path / "setsid"
+    setsid.write_text("#!/bin/sh\nkill -KILL $$\n")
+    setsid.chmod(0o755)
+    said = live.push(door_of(live.site, "local"), status=1, environment={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    (number,) = (each["id"] for each in live.site.operations(live.name) if each["state"] == "failed")
+    assert f"(operation {number} failed" in said
+    assert "the deploy process died" in said
+    assert "internal error" not in said
+    assert world(live) == before
+
+
+def test_the_socket_of_an_opening_that_died_goes(live: App) -> None:
+    """It was bound, and no operation opened: there is nothing to recover, and nothing is left."""
+    opening = (
+        "import sys; from pathlib import Path; from safepoint import launch; from safepoint.state.paths import Home\n"
+        "home, app = Home(Path(sys.argv[1])), sys.argv[2]\n"
+        "lock = launch.Lock.take(home.pidfile(app), wait=True)\n"
+        "launch.listen(home, app)\n"
+    )
+    subprocess.run([sys.executable, "-c", opening, live.site.home.root, live.name], check=True)
+    wait_until(lambda: not live.site.home.control_socket(live.name).exists(), "the socket goes")
 
 
 def test_a_release_that_was_lost_under_its_deploy_is_started_again(live: App) -> None:

@@ -67,7 +67,10 @@ def targets(victim: App) -> dict[str, object]:
         shutil.copy(shutil.which("id") or "", set_user_id)
         set_user_id.chmod(0o4755)
     assert running.process is not None
-    wait_until(lambda: len(app_processes(victim.name)) == 1, "nothing but the victim's server is left of its start")
+    wait_until(
+        lambda: len(app_processes(victim.name)) == 1,
+        f"nothing but the victim's server is left of its start: {app_processes(victim.name)}",
+    )
     (victim_pid,) = app_processes(victim.name)
     return {
         "home": str(running.home.root),
