@@ -118,8 +118,9 @@ def test_an_undo_that_fails(kind: str, app: App, tmp_path: Path) -> None:
     _check_others(app.site, tmp_path)
     door.run("recover", number, status=3)
     assert world(app) == before
+    app.commit("three", {"safepoint.toml": settings})
     app.push(door)
-    assert app.site.get(app.name) == (200, "two")
+    assert app.site.get(app.name) == (200, "three")
 
 
 def _check_locked(app: App, number: str, step: str) -> None:
