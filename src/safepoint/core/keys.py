@@ -6,10 +6,10 @@ import base64
 import binascii
 import hashlib
 import struct
-from dataclasses import dataclass
 
 from safepoint.core.names import shown
 from safepoint.errors import UsageError
+from safepoint.record import Record
 
 MAX_LINE = 16 * 1024
 """Characters. The line of an RSA key of 16384 bits, the largest that OpenSSH takes, has about 2,800."""
@@ -23,8 +23,7 @@ _CURVES = {  # RFC 5656: key type, curve, bytes of an uncompressed point
 TYPES = ("ssh-ed25519", *_CURVES, "ssh-rsa")
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Record):
     """A person's public key. Who holds the private one may act under `name`."""
 
     name: str

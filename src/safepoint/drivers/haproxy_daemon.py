@@ -14,12 +14,12 @@ import shutil
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.drivers.haproxy_files import Files, Trouble
 from safepoint.drivers.haproxy_socket import StatsSocket
 from safepoint.errors import UserError
+from safepoint.record import Record
 
 OLDEST = (2, 4)
 """The first HAProxy with everything that the configuration needs."""
@@ -79,8 +79,7 @@ sh -c 'ulimit -n "$1" && shift && echo $$ >>haproxy.lock && exec "$@"' sh "$@" <
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(Record):
     files: Files
 
     @property

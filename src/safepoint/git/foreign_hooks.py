@@ -13,7 +13,6 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safepoint.core.app import App
@@ -23,6 +22,7 @@ from safepoint.git.after_push import require_owner
 from safepoint.git.bringing import bring
 from safepoint.git.commands import Finished, cannot_run, complaint, ended
 from safepoint.git.hook_shims import source
+from safepoint.record import Record, asdict
 from safepoint.state import durable
 from safepoint.state.paths import Home
 from safepoint.trees import remove_tree
@@ -42,8 +42,7 @@ _OTHERS = (
 """What else git runs in a bare repository (githooks(5))."""
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(Record):
     home: str
     app: str
     key_variable: str

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from safepoint import launch, logs, machine, permission, planning
@@ -31,6 +30,7 @@ from safepoint.git import proc_receive as protocol
 from safepoint.git.repositories import GitRepository
 from safepoint.people import visitor
 from safepoint.processes import identity
+from safepoint.record import replace
 from safepoint.state.journal import Journal
 from safepoint.state.opening import AppBusy, Opened
 from safepoint.state.paths import Home

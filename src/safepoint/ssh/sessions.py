@@ -6,7 +6,6 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint import permission
@@ -14,6 +13,7 @@ from safepoint.core.doors import HOME_VARIABLE, KEY_VARIABLE, Door
 from safepoint.core.wording import printable
 from safepoint.errors import NotFound, NotPermitted, UserError
 from safepoint.people import Visitor
+from safepoint.record import Record
 from safepoint.ssh.requests import ARGUMENTS_VARIABLE, GIT_VERBS, Request, parse
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
@@ -25,8 +25,7 @@ _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _DEFAULTS = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Record):
     """A child process that is yet to be started."""
 
     title: str
@@ -37,8 +36,7 @@ class Session:
     directory: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(Record):
     """Somebody who has proven to have a key, and asks for something."""
 
     home: Home
