@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import struct
 
 from safepoint.core.names import shown
@@ -45,6 +44,8 @@ class Key(Record):
 
 
 def fingerprint(blob: bytes) -> str:
+    import hashlib  # and with it OpenSSL, of which a push needs nothing
+
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 

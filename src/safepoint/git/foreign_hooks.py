@@ -15,6 +15,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from safepoint import interpreter
 from safepoint.core.app import App
 from safepoint.core.refs import branch_ref, is_oid
 from safepoint.errors import NotFound, UserError
@@ -158,6 +159,7 @@ def _write(repository: Path, record: Installed) -> None:
 def _shim(name: str, record: Installed) -> str:
     words = {
         "@PYTHON@": sys.executable,
+        "@START@": interpreter.START,
         "@BEFORE@": record.before if "/" in record.before else f"./{record.before}",
         "@NAME@": name,
         "@HOME@": record.home,

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from safepoint import launch, logs, machine, permission, planning
 from safepoint.control.client import Connection, NoAnswer
@@ -272,9 +273,10 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-if __name__ == "__main__":
+def run(arguments: list[str]) -> NoReturn:
+    """As a process of its own."""
     # A client that has gone closes stderr: what Python would still flush at its end has nowhere to go.
-    status = main(sys.argv[1:])
+    status = main(arguments)
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(status)

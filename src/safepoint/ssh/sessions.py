@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from safepoint import permission
+from safepoint import interpreter, permission
 from safepoint.core.doors import HOME_VARIABLE, KEY_VARIABLE, Door
 from safepoint.core.wording import printable
 from safepoint.errors import NotFound, NotPermitted, UserError
@@ -73,8 +72,7 @@ def prepare(request: Request, home: Home, door: Door, environment: Mapping[str, 
             return _git(request, home, door, environment, store)
     return Session(
         request.verb,
-        # -I: nothing of the user's Python settings, and nothing of the working directory, is imported.
-        (sys.executable, "-I", "-m", "safepoint", request.verb),
+        interpreter.command("safepoint", request.verb),
         # Whoever has a login can see every command line (`ps`), and only its own user sees a process's environment.
         _environment(request, home, door, environment) | {ARGUMENTS_VARIABLE: json.dumps(request.arguments)},
         home.root,
