@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from safepoint.core.operation import Header, IllegalEvent, Operation, StepState
 from safepoint.core.plan import Kind, Plan, Step
 from safepoint.core.queueing import Admission, OnBusy, Reject, Start
 from safepoint.core.settings import Settings
+from safepoint.record import replace
 
 STEP = "serve"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from safepoint.core.settings import BeforeRelease, Build, Settings
 from safepoint.engine.steps import KEPT_RELEASES
 from safepoint.engine.vigil import SETTLE_SECONDS
 from safepoint.errors import UsageError
+from safepoint.record import replace
 from safepoint.ssh.requests import SERVER_ONLY
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

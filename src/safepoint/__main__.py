@@ -7,15 +7,18 @@ import os
 import sys
 from pathlib import Path
 
+from safepoint.interpreter import with_packages
 
-def main() -> None:
-    arguments = sys.argv[1:]
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
     if len(arguments) == 4 and arguments[0] == "--home" and arguments[2] == "shell":
         # Every push over OpenSSH begins here: it must not pay for the import of click.
         from safepoint.ssh.shell import main as shell
         from safepoint.state.paths import Home
 
         sys.exit(shell(Home(Path(arguments[1])), arguments[3]))
+    with_packages()
     from safepoint.cli.main import run
     from safepoint.ssh.requests import ARGUMENTS_VARIABLE
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from safepoint import faults
+from safepoint import faults, interpreter
 from safepoint.control.wake import wake
 from safepoint.core import events as e
 from safepoint.core.operation import Operation
@@ -129,7 +128,7 @@ def start_worker(
     try:
         arguments = (str(home.root), str(operation), str(lock.fd), str(listener.fileno()), str(int(takes_over)))
         spawn(
-            (sys.executable, "-I", "-m", "safepoint.worker", *arguments),
+            interpreter.command("safepoint.worker", *arguments),
             environment=os.environ,
             pass_fds=(lock.fd, listener.fileno()),
         )

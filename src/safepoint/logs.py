@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from safepoint.interpreter import with_packages
 from safepoint.state.paths import Home
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ def logger(home: Home, **bound: object) -> FilteringBoundLogger:
 
 
 def _logger(home: Home, *, strict: bool) -> FilteringBoundLogger:
+    with_packages()
     import structlog
 
     log: FilteringBoundLogger = structlog.wrap_logger(
@@ -47,7 +48,7 @@ def _logger(home: Home, *, strict: bool) -> FilteringBoundLogger:
 
 def defect(home: Home, what: str, **bound: object) -> str:
     """Log the exception that is being handled; returns the clause for people, with a reference to the entry."""
-    reference = secrets.token_hex(4)
+    reference = os.urandom(4).hex()
     try:
         _logger(home, strict=True).bind(**bound).exception(what, reference=reference)
     except OSError:  # the log cannot be written either: the person is told all the same

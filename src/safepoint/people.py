@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from safepoint.core.doors import HOME_VARIABLE, KEY_VARIABLE, Door
+from safepoint.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Visitor:
+class Visitor(Record):
     name: str
     door: Door
     key: str | None = None

@@ -14,7 +14,6 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 
 from safepoint import launch, logs, server_settings
@@ -31,6 +30,7 @@ from safepoint.engine.groups import names, process_group, web_port
 from safepoint.errors import UserError
 from safepoint.git.hook_shims import install_hooks
 from safepoint.git.repositories import GitRepository
+from safepoint.record import Record
 from safepoint.signals import readable_on
 from safepoint.ssh.server import SshServer
 from safepoint.state.paths import Home, short
@@ -41,8 +41,7 @@ _FIRST_DELAY, _LAST_DELAY = 0.05, 60.0
 """Seconds before a dead worker is recovered, or an app is tidied: doubled each time where that does not help."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(Record):
     address: str
     ssh_port: int
     http_port: int

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import select
 import time
-from dataclasses import replace
 from threading import Thread
 
 from safepoint import launch, planning
@@ -19,6 +18,7 @@ from safepoint.core.slots import running_slot
 from safepoint.engine.latch import CancelLatch
 from safepoint.errors import UserError
 from safepoint.git.repositories import GitRepository
+from safepoint.record import replace
 from safepoint.state.paths import Home
 from safepoint.state.pidfile import Lock
 from safepoint.state.store import Store

@@ -1,6 +1,6 @@
 """The worker: the detached process that runs one operation, and the one place that puts engine and drivers together.
 
-Run by `launch` as `python -m safepoint.worker HOME OPERATION LOCK_FD LISTENER_FD TAKES_OVER`.
+Run by `launch` as `safepoint.worker HOME OPERATION LOCK_FD LISTENER_FD TAKES_OVER`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -285,7 +284,3 @@ class Worker:
 
     def _on_defect(self, what: str) -> str:
         return logs.defect(self._home, what, operation=self._number)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from safepoint.control.wake import wake
 from safepoint.core.operation import Operation
 from safepoint.core.plan import ProcessIdentity
 from safepoint.processes import identity
+from safepoint.record import replace
 from safepoint.state.paths import Home
 from safepoint.state.pidfile import Lock
 from safepoint.state.store import Store

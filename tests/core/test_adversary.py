@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import pytest
@@ -15,6 +15,7 @@ from safepoint.core.events import Ending, Verdict
 from safepoint.core.operation import Operation, StepState
 from safepoint.core.plan import FINISHING, SWITCH, Kind, OnCancel, Plan, Step, deploy_steps, rollback_steps
 from safepoint.core.settings import BeforeRelease, Settings
+from safepoint.record import replace
 
 SETTINGS = Settings(before_release=(BeforeRelease("migrate", undo="back"), BeforeRelease("slow", on_cancel="finish")))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from safepoint.core import events as e
@@ -25,6 +23,7 @@ from safepoint.core.operation import (
 )
 from safepoint.core.plan import Kind, OnCancel, Plan, Step
 from safepoint.core.settings import Settings
+from safepoint.record import replace
 
 HEADER = Header(id=42, by="alice", door="ssh", opened=1.0)
 PLAN = Plan(

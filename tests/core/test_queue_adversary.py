@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from safepoint.core import operation
 from safepoint.core.events import Ending, Verdict
 from safepoint.core.operation import Operation
 from safepoint.core.queueing import Admission, OnBusy, Start, Wait, admit
+from safepoint.record import replace
 
 
 @cache

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +13,7 @@ from safepoint.core.plan import FINISHING, Kind, Plan, rollback_steps
 from safepoint.core.settings import Settings
 from safepoint.core.slots import app_of, running_slot, slot_of, waiting_slot
 from safepoint.errors import UsageError
+from safepoint.record import replace
 
 APPS = st.from_regex(r"[a-z]([a-z0-9-]{0,28}[a-z0-9])?", fullmatch=True)
 PLAN = Plan(Kind.ROLLBACK, "shop", "main", 3, "c" * 40, rollback_steps(), FINISHING, Settings(), {})

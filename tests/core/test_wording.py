@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -13,6 +12,7 @@ from safepoint.core.events import Ending, Verdict
 from safepoint.core.operation import Header, Operation, apply, replay, verdict
 from safepoint.core.plan import FINISHING, Kind, Plan, deploy_steps, rollback_steps
 from safepoint.core.settings import BeforeRelease, Settings
+from safepoint.record import replace
 
 SETTINGS = Settings(before_release=(BeforeRelease("migrate up", undo="migrate down"), BeforeRelease("notify")))
 PLAN = Plan(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
 import signal
@@ -22,6 +21,7 @@ from safepoint.core.release import Process, ProcessGroup, ProcessStatus
 from safepoint.drivers.supervisord import Supervisord
 from safepoint.engine.ports import Runtime
 from safepoint.errors import UserError
+from safepoint.record import replace
 from safepoint.state.paths import Home
 
 DEADLINE = 120.0
@@ -171,7 +171,7 @@ def kill_supervisord(runtime: Supervisord) -> None:
 def test_processes_run_in_the_release_with_their_environment(home: Home, runtime: Runtime, ear: Ear) -> None:
     """A process gets the release's environment, its own PORT, and the release's programs first in PATH."""
     say = f'printf "%s\\n" "$PORT" "$COLOUR" "$PATH" "$HOME" "$(pwd)" >\'{ear.path}\'; {FOREVER}'
-    shop = dataclasses.replace(group(home, say), environment={"COLOUR": "deep blue", "PORT": "1"})
+    shop = replace(group(home, say), environment={"COLOUR": "deep blue", "PORT": "1"})
     runtime.start(shop)
     directory = shop.directory
     assert [ear.line(), ear.line()] == ["20001", "deep blue"]
@@ -183,7 +183,7 @@ def test_the_release_has_the_last_word_on_its_environment(home: Home, runtime: R
     """PATH, HOME and LANG are taken as they are given."""
     given = {"PATH": "/bin:/usr/bin", "HOME": "/nowhere", "LANG": "C"}
     shop = group(home, f"echo $PATH $HOME $LANG >'{ear.path}'; {FOREVER}")
-    runtime.start(dataclasses.replace(shop, environment=given))
+    runtime.start(replace(shop, environment=given))
     assert ear.line() == "/bin:/usr/bin /nowhere C"
 
 
@@ -209,10 +209,10 @@ def test_starting_twice_changes_nothing(home: Home, runtime: Runtime) -> None:
 def test_another_definition_replaces_the_group(home: Home, runtime: Runtime, ear: Ear) -> None:
     """Starting a group under a running identity, but with another environment, replaces its processes."""
     say = f"echo $COLOUR >'{ear.path}'; {FOREVER}"
-    runtime.start(dataclasses.replace(group(home, say), environment={"COLOUR": "red"}))
+    runtime.start(replace(group(home, say), environment={"COLOUR": "red"}))
     assert ear.line() == "red"
     before = runtime.status("shop", 1)[0].pid
-    runtime.start(dataclasses.replace(group(home, say), environment={"COLOUR": "blue"}))
+    runtime.start(replace(group(home, say), environment={"COLOUR": "blue"}))
     assert ear.line() == "blue"
     assert runtime.status("shop", 1)[0].pid != before
 
@@ -316,7 +316,7 @@ def test_a_home_may_have_any_name(tmp_path: Path, ear: Ear, name: str) -> None:
 def test_secrets_are_in_one_private_place(home: Home, runtime: Runtime, ear: Ear) -> None:
     """The environment is in no configuration, command line or log, and in files for their owner only."""
     secret = "hunter2-" + "x" * 20
-    shop = dataclasses.replace(group(home, f"echo up >'{ear.path}'; {FOREVER}"), environment={"TOKEN": secret})
+    shop = replace(group(home, f"echo up >'{ear.path}'; {FOREVER}"), environment={"TOKEN": secret})
     runtime.start(shop)
     assert ear.line() == "up"
     assert not any(secret in line for line in processes_of(home))
@@ -482,6 +482,7 @@ import os, signal, sys
 from pathlib import Path
 from safepoint.drivers.supervisord import Supervisord
 from safepoint.state.paths import Home
+from safepoint.record import replace
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGCHLD})
 os.set_inheritable(os.open("/etc/passwd", os.O_RDONLY), True)

@@ -1,5 +1,6 @@
 """The shims that git runs: written for this Python, and closed where it is gone."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from forging import git, work_tree
 from safepoint.errors import UserError
 from safepoint.git.hook_shims import install_hooks
 from safepoint.git.repositories import GitRepository, create
+from safepoint.interpreter import START
 from safepoint.state.paths import Home
 
 
@@ -28,8 +30,8 @@ def test_both_hooks_are_there(home: Home) -> None:
         assert hook.stat().st_mode & 0o777 == 0o755
         text = hook.read_text()
         assert text.startswith("#!/bin/sh\n")
-        assert "@PYTHON@" not in text
-        assert f'exec "$python" -I -m safepoint.git.hooks {hook.name}\n' in text
+        assert "@" not in text.replace("$@", "")
+        assert f'exec "$python" -I -S {shlex.quote(START)} safepoint.git.hooks {hook.name}\n' in text
         assert subprocess.run(["sh", "-n", hook]).returncode == 0
 
 
@@ -59,7 +61,7 @@ def test_a_python_with_a_difficult_path(home: Home, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sys, "executable", str(python))
     install_hooks(home)
     done = subprocess.run([home.hooks / "pre-receive"], capture_output=True, text=True)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "-I|-m|safepoint.git.hooks|pre-receive|", "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"-I|-S|{START}|safepoint.git.hooks|pre-receive|", "")
 
 
 def test_a_python_that_is_gone_refuses_the_push(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

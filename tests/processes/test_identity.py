@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from dying import await_death
 
 from safepoint.core.plan import ProcessIdentity
 from safepoint.processes import identity
+from safepoint.record import replace
 
 
 @pytest.fixture

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from safepoint.core import events as e
 from safepoint.core.events import Ending
 from safepoint.core.plan import FINISHING, Kind, Plan, deploy_steps
 from safepoint.core.queueing import OnBusy
 from safepoint.core.settings import Settings
+from safepoint.record import replace
 from safepoint.state import opening
 from safepoint.state.journal import Journal
 from safepoint.state.store import Store

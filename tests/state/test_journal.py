@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from state.plans import PLAN, deploy, open_operation, run_to_commit
@@ -14,6 +13,7 @@ from safepoint.core.events import Verdict
 from safepoint.core.failures import Overtaken
 from safepoint.core.operation import IllegalEvent
 from safepoint.core.plan import Kind, rollback_steps
+from safepoint.record import replace
 from safepoint.state.journal import Journal
 from safepoint.state.paths import Home
 from safepoint.state.store import Store

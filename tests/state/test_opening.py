@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 
@@ -18,6 +17,7 @@ from safepoint.core.plan import FINISHING, SWITCH, Kind, Plan, deploy_steps
 from safepoint.core.queueing import OnBusy
 from safepoint.core.settings import Settings
 from safepoint.errors import NotPermitted
+from safepoint.record import replace
 from safepoint.state.journal import Journal
 from safepoint.state.opening import AppBusy, Opened, open_operation
 from safepoint.state.paths import Home

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from state.plans import PLAN, deploy, open_operation
 from safepoint.core import events as e
 from safepoint.core.events import Ending
 from safepoint.errors import NoSuchOperation, NotFound, UserError
+from safepoint.record import replace
 from safepoint.state.opening import AppBusy
 from safepoint.state.paths import Home
 from safepoint.state.store import Store

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from safepoint import interpreter
 from safepoint.cli.common import Session, command, json_option, print_json, print_table
 from safepoint.cli.views import time_text
 from safepoint.core.keys import parse_public_key
@@ -130,7 +131,7 @@ def authorized_keys(session: Session, wanted: tuple[str, ...]) -> None:
     """
     with session.store() as store:
         found = openssh.select(store.keys(), wanted)
-    program = (sys.executable, "-I", "-m", "safepoint", "--home", str(session.home.root))
+    program = interpreter.command("safepoint", "--home", str(session.home.root))
     click.echo(openssh.lines(found, program), nl=False)
 
 

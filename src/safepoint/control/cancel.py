@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from safepoint.control.client import Connection, NoAnswer
 from safepoint.control.protocol import BadFrame
@@ -15,14 +14,14 @@ from safepoint.control.wake import wake
 from safepoint.core import wording
 from safepoint.core.events import Verdict
 from safepoint.core.slots import slot_of
+from safepoint.record import Record
 from safepoint.state.journal import Journal
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
 from safepoint.state.trouble import Held
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Record):
     verdict: Verdict
     text: str
     """For people: what will happen, or why nothing will."""

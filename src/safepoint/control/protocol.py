@@ -12,10 +12,10 @@ of the stream means that the worker is gone: the journal then says whether the o
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from safepoint.core.wording import printable
+from safepoint.record import Record
 
 MAX_FRAME = 64 * 1024
 """Bytes of one request, its line's end included."""
@@ -46,8 +46,7 @@ def decode(line: bytes) -> dict[str, Any]:
     return message
 
 
-@dataclass(frozen=True, slots=True)
-class CancelRequest:
+class CancelRequest(Record):
     by: str
     door: str
     reason: str

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from safepoint.core.queueing import OnBusy
+from safepoint.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class App:
+class App(Record):
     name: str
     branch: str
     """The deploy branch; on the server it is always exactly what runs."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from safepoint.core import events as e
+from safepoint.record import Record
 
 SERVER = "safepoint"
 """Who it is where no person asked: a turn that has come, an end."""
@@ -15,8 +15,7 @@ DONE, DENIED = "done", "denied"
 """The verdicts on what is no operation."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Record):
     at: float
     """When it was acknowledged: the verdict was durable."""
     by: str
@@ -34,8 +33,7 @@ class Entry:
     """When it had happened; None: not yet, or never."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Record):
     """The row of an operation, without its plan."""
 
     id: int

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from safepoint.record import Record
 
-@dataclass(frozen=True, slots=True)
-class Command:
+
+class Command(Record):
     """One command of pushed code: a contained tree of processes."""
 
     scope: str

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from safepoint.core import operation as state
 from safepoint.core.events import Ending
 from safepoint.core.operation import IllegalEvent, Operation
+from safepoint.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitTurn:
+class AwaitTurn(Record):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Do:
+class Do(Record):
     step: str
 
 
-@dataclass(frozen=True, slots=True)
-class Undo:
+class Undo(Record):
     step: str
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(Record):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Record):
     ending: Ending
 
 

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
 
 from safepoint.core import procfile, settings
 from safepoint.core.procfile import RELEASE, WEB
 from safepoint.core.settings import BeforeRelease, Settings
 from safepoint.errors import UsageError
+from safepoint.record import Record
 
 PACKAGE_JSON = "package.json"
 FILES = (settings.FILE, procfile.FILE, PACKAGE_JSON)
 """What has to be read to know an app."""
 
 
-@dataclass(frozen=True, slots=True)
-class AppShape:
+class AppShape(Record):
     settings: Settings
     """With the Procfile's `release:` as the last of the before_release commands."""
     processes: Mapping[str, str]

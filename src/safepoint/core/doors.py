@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self
+
+from safepoint.record import Record
 
 VARIABLE = "SAFEPOINT_DOOR"
 HOME_VARIABLE = "SAFEPOINT_HOME"
@@ -25,8 +26,7 @@ _HOST = re.compile(r"[0-9A-Za-z:][0-9A-Za-z:.%_-]{0,254}")
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Door:
+class Door(Record):
     kind: str
     """`ssh`, `local` or AFTER_PUSH."""
     user: str = ""

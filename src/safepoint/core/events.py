@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
+
+from safepoint.record import Record, asdict
 
 
 class Ending(StrEnum):
@@ -36,77 +37,66 @@ class Verdict(StrEnum):
 Data = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(Record, kw_only=True):
     at: float
     type: ClassVar[str] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _StepEvent(Event):
+class _StepEvent(Event, kw_only=True):
     step: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Received(Event):
+class Received(Event, kw_only=True):
     """The objects of the push are in the repository: nothing of it is needed any more."""
 
     type = "received"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun(Event):
+class Begun(Event, kw_only=True):
     """The turn of a queued operation has come. `plan` is made anew: what it would replace has changed meanwhile."""
 
     type = "begun"
     plan: Data
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused(Event):
+class Refused(Event, kw_only=True):
     """The turn of a queued operation has come, or cannot come any more, and it may not begin."""
 
     type = "refused"
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Superseded(Event):
+class Superseded(Event, kw_only=True):
     """A newer operation has taken the place of a queued one."""
 
     type = "superseded"
     operation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepStarted(_StepEvent):
+class StepStarted(_StepEvent, kw_only=True):
     """The intent: durable before the step's first side effect. `data` is what the step and its undo need."""
 
     type = "step started"
-    data: Data = field(default_factory=dict)
+    data: Data = {}  # noqa: RUF012
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepDone(_StepEvent):
+class StepDone(_StepEvent, kw_only=True):
     type = "step done"
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepFailed(_StepEvent):
+class StepFailed(_StepEvent, kw_only=True):
     type = "step failed"
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepInterrupted(_StepEvent):
+class StepInterrupted(_StepEvent, kw_only=True):
     """The step was stopped half way because of a cancel that had been accepted."""
 
     type = "step interrupted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CancelRequested(Event):
+class CancelRequested(Event, kw_only=True):
     """A person asked; the verdict was given in the same transaction, and is binding."""
 
     type = "cancel requested"
@@ -119,39 +109,33 @@ class CancelRequested(Event):
     """When it was asked for, where that was before the worker, or whoever gave the verdict, came to it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committed(Event):
+class Committed(Event, kw_only=True):
     """From here on the operation only goes forward."""
 
     type = "committed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoStarted(_StepEvent):
+class UndoStarted(_StepEvent, kw_only=True):
     type = "undo started"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoDone(_StepEvent):
+class UndoDone(_StepEvent, kw_only=True):
     type = "undo done"
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UndoFailed(_StepEvent):
+class UndoFailed(_StepEvent, kw_only=True):
     type = "undo failed"
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerDied(Event):
+class WorkerDied(Event, kw_only=True):
     """Written by the worker that takes over from one that is gone."""
 
     type = "worker died"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryRequested(Event):
+class RecoveryRequested(Event, kw_only=True):
     """A person asked for a stuck operation's undo to be tried again."""
 
     type = "recovery requested"
@@ -159,15 +143,13 @@ class RecoveryRequested(Event):
     door: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppRemoved(Event):
+class AppRemoved(Event, kw_only=True):
     """The app of a stuck operation was removed: nothing is left to be undone, and its name is free again."""
 
     type = "app removed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ended(Event):
+class Ended(Event, kw_only=True):
     type = "ended"
     ending: Ending
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 
 from safepoint.core.output_limit import size
+from safepoint.record import Record
 
 
 class Level(StrEnum):
@@ -18,8 +18,7 @@ class Level(StrEnum):
     """Something does not work, or is not safe."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Record):
     level: Level
     about: str
     """One word or two: what was looked at."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import struct
-from dataclasses import dataclass
 
 from safepoint.core.names import shown
 from safepoint.errors import UsageError
+from safepoint.record import Record
 
 MAX_LINE = 16 * 1024
 """Characters. The line of an RSA key of 16384 bits, the largest that OpenSSH takes, has about 2,800."""
@@ -23,8 +22,7 @@ _CURVES = {  # RFC 5656: key type, curve, bytes of an uncompressed point
 TYPES = ("ssh-ed25519", *_CURVES, "ssh-rsa")
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Record):
     """A person's public key. Who holds the private one may act under `name`."""
 
     name: str
@@ -46,6 +44,8 @@ class Key:
 
 
 def fingerprint(blob: bytes) -> str:
+    import hashlib  # and with it OpenSSL, of which a push needs nothing
+
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 
 from safepoint.core.names import shown
 from safepoint.errors import UsageError
+from safepoint.record import Record, asdict, replace
 
 _UNITS = {"K": 1024, "M": 1024**2, "G": 1024**3}
 _MEMORY = re.compile(r"([1-9]\d{0,6})([KMG])", re.ASCII)
@@ -17,8 +17,7 @@ LEAST_MEMORY = 16 * 1024**2
 """Bytes. With less not even a shell would start."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Record):
     """None: as much as there is."""
 
     memory: int | None = None

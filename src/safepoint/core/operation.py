@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from safepoint.core import events as e
 from safepoint.core.plan import OnCancel, Plan
+from safepoint.record import Record, replace
 
 
 class State(StrEnum):
@@ -36,8 +36,7 @@ class IllegalEvent(Exception):
     """The journal says something that cannot follow from what it said before: a defect, never bad luck."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepRecord:
+class StepRecord(Record):
     name: str
     state: StepState = StepState.PENDING
     started: float | None = None
@@ -47,8 +46,7 @@ class StepRecord:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Cancel:
+class Cancel(Record):
     by: str
     reason: str
     at: float
@@ -56,8 +54,7 @@ class Cancel:
     force: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(Record):
     """What is known of an operation before its first event."""
 
     id: int
@@ -69,8 +66,7 @@ class Header:
     """It was opened while the app was busy, and has to wait for its turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(Record):
     header: Header
     plan: Plan
     steps: tuple[StepRecord, ...]

@@ -6,11 +6,11 @@ A plan is complete when the operation is opened and never changes, so that recov
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Self
 
 from safepoint.core.settings import Settings
+from safepoint.record import Record, asdict
 
 
 class Kind(StrEnum):
@@ -25,14 +25,12 @@ class OnCancel(StrEnum):
     FINISH = "finish"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Record):
     name: str
     on_cancel: OnCancel = OnCancel.INTERRUPT
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessIdentity:
+class ProcessIdentity(Record):
     """A process that cannot be confused with a later one of the same number.
 
     `started` is the start time in clock ticks since boot, field 22 of /proc/PID/stat (proc(5)).
@@ -43,8 +41,7 @@ class ProcessIdentity:
     boot: str
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Record):
     kind: Kind
     app: str
     branch: str
@@ -65,7 +62,7 @@ class Plan:
     """The git-receive-pack that brings the objects, where they come by a push."""
     attach: bool = False
     """Losing the client of the push cancels the operation."""
-    build: tuple[str, ...] = field(default=())
+    build: tuple[str, ...] = ()
     """Shell commands that build the release, in order."""
 
     def step(self, name: str) -> Step:

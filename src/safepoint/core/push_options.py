@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from safepoint.core.names import shown
 from safepoint.core.queueing import OnBusy
 from safepoint.errors import UsageError
+from safepoint.record import Record
 
 MAX_REASON = 500
 """Characters."""
@@ -15,8 +15,7 @@ MAX_REASON = 500
 _KNOWN = "on-busy=queue, on-busy=supersede, on-busy=reject, no-wait, attach, reason=TEXT"
 
 
-@dataclass(frozen=True, slots=True)
-class PushOptions:
+class PushOptions(Record):
     on_busy: OnBusy | None = None
     """None: as the app says."""
     no_wait: bool = False

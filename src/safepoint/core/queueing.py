@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from safepoint.core.events import Ending
 from safepoint.core.operation import Operation
+from safepoint.record import Record
 
 
 class OnBusy(StrEnum):
@@ -20,21 +20,18 @@ class OnBusy(StrEnum):
     """Be refused at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Record):
     """The app is free: begin now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(Record):
     """Queue up. `supersedes`: the waiting operations whose place it takes; `cancels`: the running one, or None."""
 
     supersedes: tuple[int, ...]
     cancels: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Reject:
+class Reject(Record):
     """`by`: the operation that is in the way."""
 
     by: int

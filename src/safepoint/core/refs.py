@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+
+from safepoint.record import Record
 
 _LINE = re.compile(rb"([0-9a-f]{40}|[0-9a-f]{64}) ([0-9a-f]{40}|[0-9a-f]{64}) (refs/[^\x00-\x20\x7f]+)")
 
@@ -16,8 +17,7 @@ class ProtocolError(Exception):
     """Git, or somebody in its place, said what its protocol does not allow. The text is one clause."""
 
 
-@dataclass(frozen=True, slots=True)
-class RefUpdate:
+class RefUpdate(Record):
     """One ref to be moved. A zero id, of either length (SHA-1 or SHA-256), stands for no commit.
 
     `ref` is decoded as file names are (PEP 383), since a ref need not be UTF-8: quote it before you show it.

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from safepoint.core.settings import Settings
+from safepoint.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Record):
     """One process of a release, as the runtime has to run it."""
 
     name: str
@@ -20,8 +19,7 @@ class Process:
     """In its environment as PORT; on 127.0.0.1."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessGroup:
+class ProcessGroup(Record):
     """Everything of one release that runs. (app, release) is its identity; nothing else is needed to stop it."""
 
     app: str
@@ -37,8 +35,7 @@ class ProcessGroup:
         return next((p.port for p in self.processes if p.name.startswith("web.")), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Record):
     app: str
     number: int
     commit: str
@@ -53,8 +50,7 @@ class Release:
     environment: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessStatus:
+class ProcessStatus(Record):
     name: str
     pid: int
     """0: it does not run."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from fnmatch import fnmatchcase
 
 from safepoint.core.names import shown
 from safepoint.errors import UsageError
+from safepoint.record import Record
 
 
 class Role(StrEnum):
@@ -87,8 +87,7 @@ EVERY_APP = "*"
 _GLOB = re.compile(r"[a-z0-9*?-]{1,60}")
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Record):
     """`role` for the apps whose name `apps` matches: `*` is any text, `?` any one character."""
 
     role: Role

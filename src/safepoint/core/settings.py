@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from safepoint.errors import UsageError
+from safepoint.record import Record, asdict
 
 FILE = "safepoint.toml"
 MAX_BYTES = 16 * 1024
@@ -19,36 +19,32 @@ MAX_SECONDS = 24 * 3600.0
 MAX_COMMANDS = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Build:
+class Build(Record):
     command: str = ""
     """A shell command; empty: by what is found in the tree."""
     timeout: float = 1800.0
 
 
-@dataclass(frozen=True, slots=True)
-class BeforeRelease:
+class BeforeRelease(Record):
     command: str
     undo: str = ""
     timeout: float = 1800.0
     on_cancel: str = "interrupt"
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(Record):
     path: str = "/"
     expect: str = "any"
     interval: float = 1.0
     timeout: float = 180.0
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Record):
     """All times in seconds."""
 
-    build: Build = field(default_factory=Build)
+    build: Build = Build()
     before_release: tuple[BeforeRelease, ...] = ()
-    health: Health = field(default_factory=Health)
+    health: Health = Health()
     watch: float = 5.0
     grace: float = 10.0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from safepoint.core.failures import StepError
@@ -19,6 +18,7 @@ from safepoint.drivers import durable_tree
 from safepoint.drivers.interruptible import Latch, run
 from safepoint.drivers.spare import Spare
 from safepoint.git.commands import Finished, complaint, ended, git_argv, git_environment
+from safepoint.record import Record
 from safepoint.trees import remove_tree
 
 MAX_ENTRIES = 500_000
@@ -47,8 +47,7 @@ _SETTINGS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Checkout:
+class Checkout(Record):
     spare: Spare | None = None
     """Where an app keeps what its next export begins with."""
 
@@ -98,8 +97,7 @@ class Checkout:
         spare.make(commit, write)
 
 
-@dataclass(frozen=True, slots=True)
-class _Export:
+class _Export(Record):
     repository: Path
     commit: str
     directory: Path
@@ -157,19 +155,18 @@ class _Export:
             raise StepError(f"the commit could not be written out: git {arguments[0]}: {reason}")
 
 
-@dataclass(slots=True)
 class _Attributes:
     """Whether a .gitattributes is among the names that `git diff-tree -z` prints."""
 
-    found: bool = False
-    _rest: bytes = b""
+    def __init__(self) -> None:
+        self.found = False
+        self._rest = b""
 
     def feed(self, chunk: bytes) -> None:
         *names, self._rest = (self._rest + chunk).split(b"\0")
         self.found = self.found or any(name.rpartition(b"/")[2] == b".gitattributes" for name in names)
 
 
-@dataclass(slots=True)
 class Names:
     """Checks the output of `git ls-tree -r -t -z` as it comes. Raises StepError at the first entry that is refused.
 
@@ -177,10 +174,11 @@ class Names:
     is a symbolic link and a directory at once, which has led it outside before (CVE-2021-21300).
     """
 
-    _rest: bytes = b""
-    _bytes: int = 0
-    _seen: set[bytes] = field(default_factory=set)
-    _directories: set[bytes] = field(default_factory=lambda: {b""})
+    def __init__(self) -> None:
+        self._rest = b""
+        self._bytes = 0
+        self._seen: set[bytes] = set()
+        self._directories = {b""}
 
     def feed(self, chunk: bytes) -> None:
         *records, self._rest = (self._rest + chunk).split(b"\0")

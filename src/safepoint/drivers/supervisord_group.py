@@ -8,12 +8,12 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safepoint.core.release import Process, ProcessGroup
 from safepoint.drivers.supervisord_logs import file_name
+from safepoint.record import asdict
 from safepoint.state.paths import Home
 
 _GROUP = re.compile(r"(.+)\.v(\d+)", re.ASCII)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +14,7 @@ from safepoint.core.plan import Plan
 from safepoint.core.release import Release
 from safepoint.engine.latch import CancelLatch
 from safepoint.engine.ports import Commands, Health, Output, Repository, Router, Runtime, Source
+from safepoint.record import Record
 
 
 class Releases(Protocol):
@@ -27,8 +27,7 @@ class Releases(Protocol):
     def ports_in_use(self) -> set[int]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Record):
     """The directories of one operation."""
 
     repository: Path
@@ -39,8 +38,7 @@ class Places:
     release_of: Callable[[int], Path]
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(Record):
     operation: int
     plan: Plan
     environment: Mapping[str, str]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from safepoint.record import Record
 
 _HOST = (
     "PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
@@ -21,8 +22,7 @@ def host_facts(environment: Mapping[str, str]) -> dict[str, str]:
     return {k: v for k, v in environment.items() if k in _HOST or k.startswith(_PACKAGES)}
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(Record):
     """What pushed code is told about itself."""
 
     app: str

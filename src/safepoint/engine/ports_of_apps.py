@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import socket
 from collections.abc import Iterable
 
@@ -17,6 +16,8 @@ def choose(names: Iterable[str], used: set[int]) -> dict[str, int]:
 
     At random, so that two servers on one machine, which do not know of each other, seldom choose the same.
     """
+    import random  # for the one step that needs it
+
     candidates = iter(random.sample(range(FIRST, LAST + 1), LAST + 1 - FIRST))
     found: dict[str, int] = {}
     for name in names:

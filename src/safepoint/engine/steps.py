@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.core import plan as p
@@ -24,6 +23,7 @@ from safepoint.engine.groups import names, process_group, web_port
 from safepoint.engine.latch import CancelLatch
 from safepoint.engine.ports_of_apps import choose
 from safepoint.engine.vigil import Vigil
+from safepoint.record import Record
 from safepoint.trees import remove_tree
 
 Warnings = tuple[str, ...]
@@ -32,8 +32,7 @@ DRAIN_SECONDS = 30.0
 KEPT_RELEASES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Handler:
+class Handler(Record):
     do: Callable[[Context, Data], Warnings]
     undo: Callable[[Context, Data], Warnings] = lambda _context, _data: ()
     prepare: Callable[[Context], Data] = lambda _context: {}

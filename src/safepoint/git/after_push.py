@@ -3,7 +3,7 @@
 `pre-receive` fails closed. It authorizes, refuses what cannot be deployed, and copies the commit into the app's own
 repository, so that everything else (`deploy`, rollback, the branch that is what runs) is as for any other app. When
 `post-receive` runs the ref has moved already: it launches the same worker, and whatever goes wrong is one sentence.
-Run as `python -m safepoint.git.after_push HOOK HOME APP KEY_VARIABLE`, the last empty where there is none.
+Run by `start` as `safepoint.git.after_push HOOK HOME APP KEY_VARIABLE`, the last empty where there is none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from safepoint import launch, logs, permission, planning
 from safepoint.core import push_options, wording
@@ -210,6 +211,7 @@ def _say_failed(line: str, hint: str = "") -> None:
             say(each)
 
 
-if __name__ == "__main__":
+def run(arguments: list[str]) -> NoReturn:
+    """As a process of its own."""
     # A client that has gone closes stderr: what Python would still flush at its end has nowhere to go.
-    os._exit(main(sys.argv[1:]))
+    os._exit(main(arguments))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 from safepoint.errors import UserError
@@ -42,6 +41,8 @@ def _copy(source: Path, commit: str, target: Path, known: list[str]) -> None:
 
     wanted = "".join(f"{line}\n" for line in (commit, *(f"^{oid}" for oid in known)))
     words = ("pack-objects", "--revs", "--thin", "--stdout", "--delta-base-offset", "-q")
+    import tempfile  # see run_git
+
     with tempfile.TemporaryFile() as revisions, tempfile.TemporaryFile() as complaints:
         revisions.write(wanted.encode())
         revisions.seek(0)

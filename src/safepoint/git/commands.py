@@ -6,10 +6,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.errors import NotFound, UserError
+from safepoint.record import Record
 
 _CONFIG = {
     # Repositories are found by Safepoint, never by walking up from a directory, which is what this setting guards.
@@ -56,8 +56,7 @@ def git_argv(repository: Path, *arguments: str, settings: tuple[str, ...] = ()) 
     return ["git", f"--git-dir={repository}", *options, *arguments]
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(Record):
     status: int
     """Negative: the signal that killed it."""
     output: bytes

@@ -13,9 +13,9 @@ import os
 import re
 import shlex
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from safepoint import interpreter
 from safepoint.core.app import App
 from safepoint.core.refs import branch_ref, is_oid
 from safepoint.errors import NotFound, UserError
@@ -23,6 +23,7 @@ from safepoint.git.after_push import require_owner
 from safepoint.git.bringing import bring
 from safepoint.git.commands import Finished, cannot_run, complaint, ended
 from safepoint.git.hook_shims import source
+from safepoint.record import Record, asdict
 from safepoint.state import durable
 from safepoint.state.paths import Home
 from safepoint.trees import remove_tree
@@ -42,8 +43,7 @@ _OTHERS = (
 """What else git runs in a bare repository (githooks(5))."""
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(Record):
     home: str
     app: str
     key_variable: str
@@ -159,6 +159,7 @@ def _write(repository: Path, record: Installed) -> None:
 def _shim(name: str, record: Installed) -> str:
     words = {
         "@PYTHON@": sys.executable,
+        "@START@": interpreter.START,
         "@BEFORE@": record.before if "/" in record.before else f"./{record.before}",
         "@NAME@": name,
         "@HOME@": record.home,

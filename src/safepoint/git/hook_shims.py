@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from pathlib import Path
 
+from safepoint import interpreter
 from safepoint.errors import UserError
 from safepoint.state import durable
 from safepoint.state.paths import Home
@@ -15,10 +17,11 @@ HOOKS = ("pre-receive", "proc-receive")
 
 def install_hooks(home: Home) -> None:
     """Write the hooks where they are missing or differ, for the Python that runs this. Raises UserError."""
+    words = {"@PYTHON@": sys.executable, "@START@": interpreter.START}
     for name in HOOKS:
         path = home.hooks / name
         # Quoted for sh, since the path of a virtual environment may have anything in it.
-        text = source(name).replace("@PYTHON@", shlex.quote(sys.executable)).encode()
+        text = re.sub("@[A-Z]+@", lambda found: shlex.quote(words[found[0]]), source(name)).encode()
         try:
             if not _is(path, text):
                 home.hooks.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -11,8 +11,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from safepoint import launch, logs, machine, permission, planning
 from safepoint.control.client import Connection, NoAnswer
@@ -31,6 +31,7 @@ from safepoint.git import proc_receive as protocol
 from safepoint.git.repositories import GitRepository
 from safepoint.people import visitor
 from safepoint.processes import identity
+from safepoint.record import replace
 from safepoint.state.journal import Journal
 from safepoint.state.opening import AppBusy, Opened
 from safepoint.state.paths import Home
@@ -272,9 +273,10 @@ def main(arguments: list[str]) -> int:
     return 1
 
 
-if __name__ == "__main__":
+def run(arguments: list[str]) -> NoReturn:
+    """As a process of its own."""
     # A client that has gone closes stderr: what Python would still flush at its end has nowhere to go.
-    status = main(sys.argv[1:])
+    status = main(arguments)
     with suppress(OSError, ValueError):
         sys.stdout.flush()
     os._exit(status)

@@ -7,7 +7,6 @@ import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +14,7 @@ from safepoint.core.names import shown
 from safepoint.core.refs import is_oid
 from safepoint.errors import NotFound, UsageError, UserError
 from safepoint.git.commands import cannot_run, complaint, git_argv, git_environment, run_git
+from safepoint.record import Record
 
 MAX_FILE = 64 * 1024
 """Bytes of a file that is read."""
@@ -22,8 +22,7 @@ MAX_ROOT = 4 * 1024 * 1024
 """Bytes of the root directory's own object: some 100,000 names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(Record):
     """The top level of a commit."""
 
     entries: Mapping[bytes, int]

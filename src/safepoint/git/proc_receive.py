@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from safepoint.core.refs import ProtocolError, RefUpdate, parse_line
 from safepoint.git import pktline
+from safepoint.record import Record
 
 MAX_REQUEST = 4 * 1024 * 1024
 """Bytes of commands, and of push options, that are read."""
@@ -16,8 +16,7 @@ MAX_REASON = 400
 """Characters of a reason that are passed on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Record):
     commands: tuple[RefUpdate, ...]
     """In git's order. Only those that match `receive.procReceiveRefs`."""
     push_options: tuple[str, ...]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.core.failures import StepError
@@ -13,6 +12,7 @@ from safepoint.errors import UserError
 from safepoint.git import leftovers
 from safepoint.git.commands import Finished, ended, run_git
 from safepoint.git.objects import is_commit
+from safepoint.record import Record
 from safepoint.state import durable
 from safepoint.state.paths import Home
 from safepoint.trees import remove_tree
@@ -25,8 +25,7 @@ MAX_PACKS = 50
 _MOVER = {"GIT_COMMITTER_NAME": "Safepoint", "GIT_COMMITTER_EMAIL": "safepoint@localhost"}
 
 
-@dataclass(frozen=True, slots=True)
-class GitRepository:
+class GitRepository(Record):
     """One app's repository. While an operation holds the app's lock, nobody else moves its deploy branch."""
 
     path: Path

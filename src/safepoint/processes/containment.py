@@ -17,11 +17,9 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from enum import StrEnum
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 
 from safepoint.errors import UserError
@@ -91,6 +89,8 @@ def name(home: Path, scope: str) -> str:
     """`safepoint-<8 hex of the home's path>/<scope>`: unique on this machine. Raises ValueError."""
     if not _SCOPE.fullmatch(scope):
         raise ValueError(f"not a scope: {scope!r}")
+    from hashlib import sha256  # and with it OpenSSL, which a worker carries only if it has to
+
     return f"safepoint-{sha256(os.fsencode(home.resolve())).hexdigest()[:8]}/{scope}"
 
 
@@ -123,6 +123,8 @@ def _usable(base: Path, home: Path) -> bool:
         return False
     prefix = name(home, "probe").replace("/", "-")
     try:
+        import tempfile  # only where cgroups are
+
         probe = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=base))
     except OSError:
         return False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,8 +26,10 @@ def spawn(argv: Sequence[str], *, environment: Mapping[str, str], pass_fds: Sequ
     """
     # setsid(1) takes 1 ms, this script 25 ms. A shell's `&` takes 1 ms too, but ignores SIGINT from there on;
     # os.fork is not for a process with threads, which the ssh server has.
-    setsid = None if _has_signals_to_reset() else shutil.which("setsid")
-    between = (setsid, "--fork") if setsid else (sys.executable, "-I", "-S", __file__)
+    # Looked for by hand, as shutil imports every kind of compression.
+    has_setsid = any(os.access(f"{folder}/setsid", os.X_OK) for folder in os.get_exec_path())
+    by_script = _has_signals_to_reset() or not has_setsid
+    between = (sys.executable, "-I", "-S", __file__) if by_script else ("setsid", "--fork")
     ended = subprocess.run(
         (*between, *argv),
         stdin=subprocess.DEVNULL,

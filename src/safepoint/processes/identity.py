@@ -7,15 +7,14 @@ import os
 import select
 import signal as signals
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from safepoint.core.plan import ProcessIdentity
+from safepoint.record import Record
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(Record):
     """What /proc/PID/stat says of a process now."""
 
     identity: ProcessIdentity

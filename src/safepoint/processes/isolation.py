@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,8 @@ def user_of(home: Path, app: str) -> int:
 
     `apps:create` refuses a name whose number another app of the home has.
     """
+    from hashlib import sha256  # see containment
+
     digest = sha256(os.fsencode(home.resolve()) + b"\0" + app.encode()).digest()
     return FIRST_USER + int.from_bytes(digest[:8]) % USERS
 
@@ -103,7 +104,7 @@ def _give(directory: Path, user: int | None) -> None:
 # --- what is to be seen
 
 
-_PYTHON = tuple(dict.fromkeys(Path(each) for each in (sys.base_prefix, sys.prefix)))
+_PYTHON = tuple(dict.fromkeys(Path(each) for each in (sys.base_prefix, Path(sys.executable).parent.parent)))
 """Safepoint's own Python. It makes the environments of apps, and is what they run by afterwards."""
 
 

@@ -10,18 +10,17 @@ import os
 import select
 import signal
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.core.plan import ProcessIdentity
 from safepoint.processes import containment, identity
+from safepoint.record import Record
 
 KEEPER_TIMEOUT = 15.0
 """Seconds that a keeper has to end its tree before everything in sight is killed, itself too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(Record):
     identity: ProcessIdentity
     parent: int
     launcher: bool

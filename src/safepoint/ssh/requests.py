@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
 
 from safepoint.core.names import app_name, shown
 from safepoint.errors import NotPermitted, UsageError
+from safepoint.record import Record
 
 MAX_COMMAND = 8 * 1024
 """Bytes."""
@@ -30,8 +30,7 @@ _VERB = re.compile(r"([a-z]+):[a-z]+(?:-[a-z]+)*")
 _REPOSITORY = re.compile(r"(?:/|~/)?([^/]+?)(?:\.git)?/?")
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Record):
     key: str
     """The name of the key that it came with."""
     verb: str

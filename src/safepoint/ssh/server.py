@@ -11,9 +11,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 from safepoint.errors import UserError
+from safepoint.record import Record
 from safepoint.ssh.connection import Connection, OnLog
 from safepoint.ssh.host_key import host_key
 from safepoint.ssh.sessions import Session, Visit, decide
@@ -21,8 +21,7 @@ from safepoint.ssh.transport import BoundedSocket
 from safepoint.state.paths import Home
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Record):
     connections: int = 256
     """A push has one from its start to its end: this is how many people may push at the same time."""
     unauthenticated: int = 128

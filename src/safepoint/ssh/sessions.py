@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from safepoint import permission
+from safepoint import interpreter, permission
 from safepoint.core.doors import HOME_VARIABLE, KEY_VARIABLE, Door
 from safepoint.core.wording import printable
 from safepoint.errors import NotFound, NotPermitted, UserError
 from safepoint.people import Visitor
+from safepoint.record import Record
 from safepoint.ssh.requests import ARGUMENTS_VARIABLE, GIT_VERBS, Request, parse
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
@@ -25,8 +24,7 @@ _PASSED = ("PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR")
 _DEFAULTS = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Record):
     """A child process that is yet to be started."""
 
     title: str
@@ -37,8 +35,7 @@ class Session:
     directory: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(Record):
     """Somebody who has proven to have a key, and asks for something."""
 
     home: Home
@@ -75,8 +72,7 @@ def prepare(request: Request, home: Home, door: Door, environment: Mapping[str, 
             return _git(request, home, door, environment, store)
     return Session(
         request.verb,
-        # -I: nothing of the user's Python settings, and nothing of the working directory, is imported.
-        (sys.executable, "-I", "-m", "safepoint", request.verb),
+        interpreter.command("safepoint", request.verb),
         # Whoever has a login can see every command line (`ps`), and only its own user sees a process's environment.
         _environment(request, home, door, environment) | {ARGUMENTS_VARIABLE: json.dumps(request.arguments)},
         home.root,

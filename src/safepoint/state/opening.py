@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 
 from safepoint.core.plan import Plan
 from safepoint.core.queueing import OnBusy, Reject, Wait, admit
+from safepoint.record import Record, replace
 from safepoint.state.journal import Journal
 from safepoint.state.store import Store
 
@@ -20,8 +20,7 @@ class AppBusy(Exception):
         self.operation = operation
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(Record):
     operation: int
     queued: bool
     superseded: tuple[int, ...] = ()

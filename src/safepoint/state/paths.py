@@ -6,15 +6,14 @@ import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from safepoint.errors import UserError
+from safepoint.record import Record
 from safepoint.state.durable import flush_directory
 
 
-@dataclass(frozen=True, slots=True)
-class Home:
+class Home(Record):
     root: Path
 
     @property

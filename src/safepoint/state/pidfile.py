@@ -12,15 +12,14 @@ import fcntl
 import json
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from safepoint.core.plan import ProcessIdentity
+from safepoint.record import Record, asdict
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(Record):
     """A held lock. It is inherited by whoever inherits the descriptor, and lives as long as the last of them."""
 
     fd: int
