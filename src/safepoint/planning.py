@@ -71,7 +71,7 @@ def rollback(home: Home, store: Store, app: App, number: int | None) -> tuple[Pl
 def _target(store: Store, app: App, current: Release | None, number: int | None) -> Release:
     hint = f"`releases {app.name}` lists what is kept"
     if number is None:
-        kept = [each for each in store.releases(app.name) if each.state == "kept"]
+        kept = [each for each in store.kept_releases(app.name) if each.state == "kept"]
         older = [each for each in kept if current is None or each.number < current.number]
         if not older:
             raise NotFound(f"{app.name} has no earlier release to go back to", hint)

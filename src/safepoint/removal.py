@@ -34,10 +34,9 @@ def destroy(home: Home, store: Store, app: App) -> None:
             raise UserError(f"operation {unfinished.id} of {app.name} was cut short", "run `recover` first")
         router, runtime = HAProxy(home), Supervisord(home)
         router.switch(app.name, None)
-        for release in store.releases(app.name):
-            if release.state != "pruned":
-                runtime.stop(app.name, release.number)
-                runtime.forget(app.name, release.number)
+        for release in store.kept_releases(app.name):
+            runtime.stop(app.name, release.number)
+            runtime.forget(app.name, release.number)
         home.app(app.name).mkdir(mode=0o700, exist_ok=True)
         maker = Lock.take(home.spare_lock(app.name), wait=True)
         assert maker is not None

@@ -51,10 +51,14 @@ def run_to_commit(journal: Journal) -> None:
 def deploy(store: Store, release: int = 1, app: str = "web") -> int:
     """A whole deploy, as its journal tells it; its ID."""
     journal = open_operation(store, replace(PLAN, app=app, release=release))
+    run_to_end(journal)
+    return journal.operation.id
+
+
+def run_to_end(journal: Journal) -> None:
     run_to_commit(journal)
     journal.append(e.Committed(at=3.0))
     for step in journal.operation.plan.finishing:
         journal.append(e.StepStarted(at=4.0, step=step.name))
         journal.append(e.StepDone(at=5.0, step=step.name))
     journal.append(e.Ended(at=6.0, ending=Ending.SUCCEEDED))
-    return journal.operation.id

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from itertools import chain, islice
 
 import click
 
 from safepoint import permission
-from safepoint.cli.common import Session, command, json_option, print_json
+from safepoint.cli.common import Session, command, json_option, print_json_list
 from safepoint.cli.views import entry_as_json, entry_line
 from safepoint.core.audit import duration
 from safepoint.core.names import shown
@@ -22,22 +23,23 @@ from safepoint.errors import UsageError
 @json_option
 def audit(session: Session, app: str | None, since: str | None, as_json: bool) -> None:
     """List who did or asked for what, when, and what became of it, oldest first. Nothing of it is ever changed."""
-    start = 0.0 if since is None else _time(since)
+    start = None if since is None else _time(since)
     with session.store() as store:
         found = store.audit(app, start)
-        if app is not None and not found:
+        first = tuple(islice(found, 1))
+        if app is not None and not first:
             store.need_app(app)
         sees, all_ = (
             permission.allowed(store, session.visitor, Action.VIEW),
             permission.sees_all(store, session.visitor),
         )
-    found = [entry for entry in found if (sees(entry.app) if entry.app else all_)]
-    if as_json:
-        print_json([entry_as_json(entry) for entry in found])
-        return
-    for entry in found:
-        subject = f"{entry.app or '-'}{f' {entry.operation}' if entry.operation else ''}"
-        click.echo(f"{subject:<20}  {entry_line(entry)}")
+        seen = (entry for entry in chain(first, found) if (sees(entry.app) if entry.app else all_))
+        if as_json:
+            print_json_list(entry_as_json(entry) for entry in seen)
+            return
+        for entry in seen:
+            subject = f"{entry.app or '-'}{f' {entry.operation}' if entry.operation else ''}"
+            click.echo(f"{subject:<20}  {entry_line(entry)}")
 
 
 def _time(text: str) -> float:

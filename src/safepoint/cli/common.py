@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Any, ParamSpec, TypeVar
 
 import click
@@ -119,6 +120,15 @@ def command(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], clic
 def print_json(value: Any) -> None:
     """In ASCII: pushed text may hold what a terminal obeys, and JSON by itself escapes only half of that."""
     click.echo(json.dumps(value, indent=2))
+
+
+def print_json_list(values: Iterable[Any]) -> None:
+    """The same, each as it comes: together they may be more than the memory that there is."""
+    before = "["
+    for value in values:
+        click.echo(f"{before}\n{indent(json.dumps(value, indent=2), '  ')}", nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
 
 
 def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -26,11 +26,12 @@ _on_busy = click.option(
 
 @command("releases")
 @click.argument("app")
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
 @json_option
-def releases(session: Session, app: str, as_json: bool) -> None:
+def releases(session: Session, app: str, limit: int, as_json: bool) -> None:
     """List an app's releases, newest first."""
     with session.store() as store:
-        found = store.releases(store.need_app(app).name)
+        found = store.releases(store.need_app(app).name, limit)
     if as_json:
         print_json(
             [

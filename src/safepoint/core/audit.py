@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import count
 
 from safepoint.core import events as e
 from safepoint.record import Record
@@ -78,6 +80,19 @@ def of_operation(opened: Opened, events: Iterable[e.Event]) -> Iterator[Entry]:
                 yield entry(event.at, SERVER, "", opened.what, "superseded", reason=by, effective=event.at)
             case e.Ended():
                 yield entry(event.at, SERVER, "", opened.what, event.ending.value, effective=event.at)
+
+
+def in_order(stories: Iterable[Sequence[Entry]]) -> Iterator[Entry]:
+    """The entries of all stories by their times. The stories come by the times of their first entries."""
+    later: list[tuple[float, int, Entry]] = []
+    numbers = count()
+    for story in stories:
+        while later and later[0][0] <= story[0].at:
+            yield heapq.heappop(later)[2]
+        for entry in story:
+            heapq.heappush(later, (entry.at, next(numbers), entry))
+    while later:
+        yield heapq.heappop(later)[2]
 
 
 _DURATION = re.compile(r"([0-9]{1,6})([smhdw])", re.ASCII)

@@ -16,6 +16,7 @@ from safepoint.core import wording
 from safepoint.core.command import Command
 from safepoint.core.events import Data
 from safepoint.core.failures import StepError
+from safepoint.core.release import Release
 from safepoint.core.settings import BeforeRelease
 from safepoint.engine.context import Context, wait
 from safepoint.engine.environment import Identity, for_commands
@@ -173,28 +174,23 @@ def do_publish(ctx: Context, _data: Data) -> Warnings:
 
 
 def do_retire(ctx: Context, _data: Data) -> Warnings:
-    """Those that are not current any more answer what they have begun, and stop."""
-    warnings: Warnings = ()
-    for release in ctx.releases.releases(ctx.plan.app):
-        if release.number != ctx.plan.previous_release or release.state == "current":
-            continue
-        port = web_port(release.ports)
-        if port is not None and not ctx.router.drain(port, DRAIN_SECONDS):
-            warnings = (f"v{release.number} was stopped with requests that had not ended after {DRAIN_SECONDS:.0f} s",)
-        ctx.runtime.stop(ctx.plan.app, release.number)
-    return warnings
+    """The one that is not current any more answers what it has begun, and stops."""
+    release = _previous(ctx)
+    if release is None or release.state == "current":
+        return ()
+    port = web_port(release.ports)
+    drained = port is None or ctx.router.drain(port, DRAIN_SECONDS)
+    ctx.runtime.stop(ctx.plan.app, release.number)
+    if drained:
+        return ()
+    return (f"v{release.number} was stopped with requests that had not ended after {DRAIN_SECONDS:.0f} s",)
 
 
 def do_prune(ctx: Context, _data: Data) -> Warnings:
-    kept = 0
     ctx.repository.sweep()
     ctx.repository.pack()
-    for release in ctx.releases.releases(ctx.plan.app):
-        if release.state in ("current", "pruned"):
-            kept += release.state == "current"
-            continue
-        kept += 1
-        if kept > KEPT_RELEASES:
+    for kept, release in enumerate(ctx.releases.kept_releases(ctx.plan.app), 1):
+        if kept > KEPT_RELEASES and release.state != "current":
             _remove(ctx.places.release_of(release.number))
             ctx.source.forget(ctx.places.release_of(release.number))
             ctx.runtime.forget(ctx.plan.app, release.number)
@@ -287,8 +283,11 @@ def _ports_of_start(ctx: Context) -> Mapping[str, int]:
     return ports
 
 
+def _previous(ctx: Context) -> Release | None:
+    number = ctx.plan.previous_release
+    return None if number is None else ctx.releases.release(ctx.plan.app, number)
+
+
 def _previous_port(ctx: Context) -> int | None:
-    for release in ctx.releases.releases(ctx.plan.app):
-        if release.number == ctx.plan.previous_release:
-            return web_port(release.ports)
-    return None
+    release = _previous(ctx)
+    return None if release is None else web_port(release.ports)

@@ -6,6 +6,7 @@ Write-ahead log with synchronous=FULL: what a transaction has returned from is o
 from __future__ import annotations
 
 import errno
+import heapq
 import json
 import os
 import sqlite3
@@ -17,7 +18,7 @@ from typing import Any, Self
 
 from safepoint.core import events
 from safepoint.core.app import App
-from safepoint.core.audit import DENIED, Entry, Opened, of_operation
+from safepoint.core.audit import DENIED, Entry, Opened, in_order, of_operation
 from safepoint.core.keys import Key
 from safepoint.core.operation import Header, Operation, replay
 from safepoint.core.plan import Plan, ProcessIdentity
@@ -31,6 +32,12 @@ from safepoint.state.paths import Home
 
 _VERSION = 1
 _BUSY_SECONDS = 30
+_PAGE = 500
+_AUDITED = (
+    "SELECT DISTINCT operation FROM events INDEXED BY events_for_audit WHERE json_extract(event, '$.type') IN"
+    " ('begun', 'refused', 'superseded', 'cancel requested', 'recovery requested', 'ended')"
+)
+"""Word by word as the index has it: else SQLite does not see that it can be used."""
 RESERVE = 8 * 1024 * 1024
 """Bytes of the write-ahead log that are set aside: SQLite uses them anew after half of that."""
 
@@ -229,24 +236,54 @@ class Store:
             (time.time(), by, door, app, what, verdict, reason),
         )
 
-    def audit(self, app: str | None, since: float) -> list[Entry]:
-        """Everything from `since` on, seconds since the epoch, oldest first."""
-        rows = self._db.execute(
-            "SELECT at, by, door, app, what, verdict, reason FROM audit WHERE at >= ? AND app = ifnull(?, app)",
-            (since, app),
-        )
-        found = [
-            Entry(at, by, door, name, what, verdict, reason, requested=at, effective=None if verdict == DENIED else at)
-            for at, by, door, name, what, verdict, reason in rows
-        ]
-        numbers = self._db.execute(
-            "SELECT id FROM operations WHERE app = ifnull(?, app) AND (opened >= ? OR id IN"
-            " (SELECT operation FROM events WHERE json_extract(event, '$.at') >= ?))",
-            (app, since, since),
-        ).fetchall()
-        for (number,) in numbers:
-            found += [entry for entry in self.audit_of(number) if entry.at >= since]
-        return sorted(found, key=lambda entry: entry.at)
+    def audit(self, app: str | None = None, since: float | None = None) -> Iterator[Entry]:
+        """From `since` on, seconds since the epoch, oldest first. As it is read: all of it may not fit into memory.
+
+        No statement is open in between: whoever is slow to read must not keep the write-ahead log from beginning anew.
+        """
+        others = ([entry] for entry in self._audit_of_others(app, since))
+        operations = (self.audit_of(number) for number in self._audited_operations(app, since))
+        stories = heapq.merge(others, operations, key=lambda story: story[0].at)
+        return (entry for entry in in_order(stories) if since is None or entry.at >= since)
+
+    def _audit_of_others(self, app: str | None, since: float | None) -> Iterator[Entry]:
+        start: int | None = 1
+        if since is not None:
+            query = "SELECT min(id) FROM audit INDEXED BY audit_by_time WHERE at >= ?"
+            (start,) = self._db.execute(query, (since,)).fetchone()
+        query = "SELECT id, at, by, door, app, what, verdict, reason FROM audit"
+        for _id, at, by, door, name, what, verdict, reason in self._pages(query, app, start):
+            effective = None if verdict == DENIED else at
+            yield Entry(at, by, door, name, what, verdict, reason, requested=at, effective=effective)
+
+    def _audited_operations(self, app: str | None, since: float | None) -> Iterator[int]:
+        """Those opened since then, and what was opened before and went on, or was asked something."""
+        start: int | None = 1
+        if since is not None:
+            query = "SELECT min(id) FROM operations INDEXED BY operations_by_time WHERE opened >= ?"
+            (start,) = self._db.execute(query, (since,)).fetchone()
+            older = self._db.execute(
+                f"{_AUDITED} AND json_extract(event, '$.at') >= ? AND operation < ? ORDER BY operation",
+                (since, self.next_operation() if start is None else start),
+            ).fetchall()
+            for (number,) in older:
+                if app is None or self._app_of(number) == app:
+                    yield number
+        for row in self._pages("SELECT id FROM operations", app, start):
+            yield row[0]
+
+    def _app_of(self, operation: int) -> str:
+        return str(self._db.execute("SELECT app FROM operations WHERE id = ?", (operation,)).fetchone()[0])
+
+    def _pages(self, query: str, app: str | None, start: int | None) -> Iterator[tuple[Any, ...]]:
+        """The rows from ID `start` on, which is what each begins with."""
+        whose, values = ("", ()) if app is None else ("app = ? AND ", (app,))
+        while start is not None:
+            page = self._db.execute(
+                f"{query} WHERE {whose}id >= ? ORDER BY id LIMIT {_PAGE}", (*values, start)
+            ).fetchall()
+            yield from page
+            start = page[-1][0] + 1 if page else None
 
     def audit_of(self, operation: int) -> list[Entry]:
         """What the journal of one operation has for the audit, oldest first. Raises NoSuchOperation."""
@@ -312,17 +349,30 @@ class Store:
         self, app: str | None = None, limit: int = 50, sees: Callable[[str], bool] = lambda _app: True
     ) -> list[Operation]:
         """Newest first, of one app or of those that somebody sees."""
-        names = [row[0] for row in self._db.execute("SELECT DISTINCT app FROM operations")] if app is None else [app]
-        seen = _dump([name for name in names if sees(name)])
-        return self._operations("WHERE app IN (SELECT value FROM json_each(?)) ORDER BY id DESC LIMIT ?", (seen, limit))
+        names = [name for name in self._apps_with_history() if sees(name)] if app is None else [app]
+        newest = heapq.nlargest(limit, (number for name in names for number in self._newest(name, limit)))
+        return [self.operation(number) for number in newest]
+
+    def _apps_with_history(self) -> list[str]:
+        """Also of apps that are gone. Each is one look into the index, and not one a row: DISTINCT reads them all."""
+        rows = self._db.execute(
+            "WITH RECURSIVE found (app) AS (SELECT min(app) FROM operations UNION ALL"
+            " SELECT (SELECT min(app) FROM operations WHERE app > found.app) FROM found WHERE app IS NOT NULL)"
+            " SELECT app FROM found WHERE app IS NOT NULL"
+        )
+        return [row[0] for row in rows]
+
+    def _newest(self, app: str, limit: int) -> list[int]:
+        rows = self._db.execute("SELECT id FROM operations WHERE app = ? ORDER BY id DESC LIMIT ?", (app, limit))
+        return [row[0] for row in rows]
 
     def opened_by(self, app: str, receiver: ProcessIdentity) -> int | None:
         """The operation that this push has opened. However many others were opened since."""
         row = self._db.execute(
-            "SELECT id FROM operations WHERE app = ? AND json_extract(plan, '$.receiver.pid') = ?"
-            " AND json_extract(plan, '$.receiver.started') = ? AND json_extract(plan, '$.receiver.boot') = ?"
+            "SELECT id FROM operations WHERE app = ? AND json_extract(plan, '$.receiver.started') = ?"
+            " AND json_extract(plan, '$.receiver.pid') = ? AND json_extract(plan, '$.receiver.boot') = ?"
             " ORDER BY id DESC LIMIT 1",
-            (app, receiver.pid, receiver.started, receiver.boot),
+            (app, receiver.started, receiver.pid, receiver.boot),
         ).fetchone()
         return row[0] if row else None
 
@@ -366,9 +416,13 @@ class Store:
 
     # Releases.
 
-    def releases(self, app: str) -> list[Release]:
+    def releases(self, app: str, limit: int = -1) -> list[Release]:
         """Newest first, those that are pruned too."""
-        return self._releases("WHERE app = ? ORDER BY number DESC", (app,))
+        return self._releases("WHERE app = ? ORDER BY number DESC LIMIT ?", (app, limit))
+
+    def kept_releases(self, app: str) -> list[Release]:
+        """Newest first: what can run, the current one among it."""
+        return self._releases("WHERE app = ? AND state IN ('current', 'kept') ORDER BY number DESC", (app,))
 
     def release(self, app: str, number: int) -> Release | None:
         return next(iter(self._releases("WHERE app = ? AND number = ?", (app, number))), None)
