@@ -10,8 +10,8 @@ import os
 import select
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from safepoint.core.plan import ProcessIdentity
 from safepoint.processes import containment, identity
@@ -30,14 +30,15 @@ class Seen:
 
 def find(name: str) -> dict[int, Seen]:
     """The live processes of a scope, by pid, without ourselves. `name` is that of `containment.name`."""
+    if not any(name.encode() in _read(pid, file) for pid in _pids() for file in ("environ", "cmdline")):
+        return {}  # as it is most of the time: nothing else has to be known of anybody then
     everyone: dict[int, Seen] = {}
     children: dict[int, list[int]] = {}
     todo = []
-    for entry in os.listdir("/proc"):  # noqa: PTH208 - no Path for each of a thousand
-        if not entry.isdigit() or (seen := _look(int(entry), name)) is None:
+    for pid in _pids():
+        if (seen := _look(pid, name)) is None:
             continue
         process, marked = seen
-        pid = process.identity.pid
         everyone[pid] = process
         children.setdefault(process.parent, []).append(pid)
         if marked:
@@ -75,7 +76,7 @@ def _end_by_keepers(name: str, deadline: float) -> bool:
 
     Whether there were any. One that the tree itself has stopped or killed is left to the scan.
     """
-    keepers = _keepers(find(name))
+    keepers = _keepers(name)
     _signal(keepers, containment.END)
     _signal(keepers, signal.SIGCONT)
     patience = min(deadline, time.monotonic() + KEEPER_TIMEOUT)
@@ -84,16 +85,18 @@ def _end_by_keepers(name: str, deadline: float) -> bool:
     return bool(keepers)
 
 
-def _keepers(found: dict[int, Seen]) -> dict[int, Seen]:
-    return {pid: seen for pid, seen in found.items() if seen.launcher}
+def _keepers(name: str) -> dict[int, Seen]:
+    """They have the name in their command line, so of everybody else's processes nothing more has to be read."""
+    named = (pid for pid in _pids() if name.encode() in _read(pid, "cmdline"))
+    seen = (each for pid in named if (each := _look(pid, name)) is not None)
+    return {process.identity.pid: process for process, marked in seen if marked and process.launcher}
 
 
 def terminate(name: str) -> None:
     """SIGTERM every process of the scope. A keeper passes it to its tree, so the tree does not get it twice."""
-    found = find(name)
-    keepers = _keepers(found)
+    keepers = _keepers(name)
     outermost = {pid: seen for pid, seen in keepers.items() if seen.parent not in keepers}
-    _signal(outermost or found, signal.SIGTERM)
+    _signal(outermost or find(name), signal.SIGTERM)
 
 
 def wait_dead(process: ProcessIdentity, deadline: float) -> bool:
@@ -122,15 +125,19 @@ def _look(pid: int, name: str) -> tuple[Seen, bool] | None:
     found = identity.read(pid)
     if found is None or found.dead:
         return None
-    environment, arguments = _read(pid, "environ"), _read(pid, "cmdline")
+    environment, arguments = _read(pid, "environ").split(b"\0"), _read(pid, "cmdline").split(b"\0")
     launcher = arguments[: len(containment.LAUNCHER)] == [os.fsencode(part) for part in containment.LAUNCHER]
     marker = f"{containment.MARKER}={name}".encode()
     marked = marker in environment or (launcher and name.encode() in arguments)
     return Seen(found.identity, found.parent, launcher), marked
 
 
-def _read(pid: int, file: str) -> list[bytes]:
+def _pids() -> Iterator[int]:
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208 - as `identity.contents`
+
+
+def _read(pid: int, file: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
+        return identity.contents(pid, file)
     except OSError:
-        return []  # gone, or someone else's
+        return b""  # gone, or someone else's
