@@ -38,7 +38,7 @@ def read(pid: int) -> Reading | None:
 def contents(pid: int, file: str) -> bytes:
     """Of one of the files in /proc/PID. Raises OSError.
 
-    By system calls alone: whoever looks at all processes does it a thousand times, and a Path costs twice what it reads.
+    By system calls alone: whoever looks at all processes does it a thousand times, and a Path costs more than the rest.
     """
     descriptor = os.open(f"/proc/{pid}/{file}", os.O_RDONLY | os.O_CLOEXEC)
     try:
