@@ -30,7 +30,7 @@ class Seen:
 
 def find(name: str) -> dict[int, Seen]:
     """The live processes of a scope, by pid, without ourselves. `name` is that of `containment.name`."""
-    if not any(name.encode() in _read(pid, file) for pid in _pids() for file in ("environ", "cmdline")):
+    if not any(_named(name)):
         return {}  # as it is most of the time: nothing else has to be known of anybody then
     everyone: dict[int, Seen] = {}
     children: dict[int, list[int]] = {}
@@ -55,7 +55,10 @@ def find(name: str) -> dict[int, Seen]:
 
 def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
     """SIGKILL all of them and see them dead; whether there were any, and those that still live at `deadline`."""
-    any_found = _end_by_keepers(name, deadline)
+    launched, others = _named(name)
+    if not launched and not others:
+        return False, set()
+    any_found = _end_by_keepers(_keepers(launched, name), deadline)
     while found := find(name):
         any_found = True
         # All stopped before one is killed: nothing forks, no orphan gets out of sight, a fork bomb stands still.
@@ -71,12 +74,11 @@ def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
     return any_found, set()
 
 
-def _end_by_keepers(name: str, deadline: float) -> bool:
+def _end_by_keepers(keepers: dict[int, Seen], deadline: float) -> bool:
     """A keeper is the one that knows when nothing is left: a scan of /proc can miss a process, its wait(2) cannot.
 
     Whether there were any. One that the tree itself has stopped or killed is left to the scan.
     """
-    keepers = _keepers(name)
     _signal(keepers, containment.END)
     _signal(keepers, signal.SIGCONT)
     patience = min(deadline, time.monotonic() + KEEPER_TIMEOUT)
@@ -85,16 +87,28 @@ def _end_by_keepers(name: str, deadline: float) -> bool:
     return bool(keepers)
 
 
-def _keepers(name: str) -> dict[int, Seen]:
-    """They have the name in their command line, so of everybody else's processes nothing more has to be read."""
-    named = (pid for pid in _pids() if name.encode() in _read(pid, "cmdline"))
-    seen = (each for pid in named if (each := _look(pid, name)) is not None)
+def _named(name: str) -> tuple[list[int], list[int]]:
+    """The pids that have it in their command line, as our launchers do, and those that have it in their environment.
+
+    Of all the others' processes nothing more has to be read.
+    """
+    launched, others, text = [], [], name.encode()
+    for pid in _pids():
+        if text in _read(pid, "cmdline"):
+            launched.append(pid)
+        elif text in _read(pid, "environ"):
+            others.append(pid)
+    return launched, others
+
+
+def _keepers(launched: list[int], name: str) -> dict[int, Seen]:
+    seen = (each for pid in launched if (each := _look(pid, name)) is not None)
     return {process.identity.pid: process for process, marked in seen if marked and process.launcher}
 
 
 def terminate(name: str) -> None:
     """SIGTERM every process of the scope. A keeper passes it to its tree, so the tree does not get it twice."""
-    keepers = _keepers(name)
+    keepers = _keepers(_named(name)[0], name)
     outermost = {pid: seen for pid, seen in keepers.items() if seen.parent not in keepers}
     _signal(outermost or find(name), signal.SIGTERM)
 
