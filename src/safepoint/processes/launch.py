@@ -36,6 +36,9 @@ END = signal.SIGRTMIN
 STOPPING = 0.1
 """Seconds that a process has to be seen stopped before it is signalled all the same: it may be deep in the kernel."""
 
+DYING = 0.02
+"""Seconds that killed processes are waited for, before it is seen whether there are others."""
+
 NOT_EXECUTABLE, NOT_FOUND, NOT_LAUNCHED = 126, 127, 125
 """Exit statuses, as of a shell and of env(1)."""
 
@@ -323,11 +326,19 @@ def terminate(kind: str) -> None:
 def kill_descendants() -> None:
     """Returns when no child is left."""
     while True:
-        for pid in stop_descendants():
+        dying = stop_descendants()
+        for pid in dying:
             send(pid, signal.SIGKILL)
-        if (0, 0) in list(reaped()):
-            return
-        signal.sigtimedwait({signal.SIGCHLD}, 0.02)
+        # To look at those that die again would only keep them from it. But one that resists, or whose parent has it
+        # reaped by the kernel, does not keep us from looking for others.
+        deadline = time.monotonic() + DYING
+        while True:
+            for pid, _ in reaped():
+                if pid == 0:
+                    return
+                dying.discard(pid)
+            if not dying or time.monotonic() > deadline or not signal.sigtimedwait({signal.SIGCHLD}, DYING):
+                break
 
 
 def stop_descendants() -> set[int]:
@@ -346,8 +357,7 @@ def stop_descendants() -> set[int]:
 
 def moving(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in b"TtZX"
+        return contents(f"/proc/{pid}/stat").rpartition(b")")[2].split()[0] not in b"TtZX"
     except OSError:
         return False
 
@@ -369,8 +379,7 @@ def listed_children(pid: int) -> list[int]:
     found: list[int] = []
     try:
         for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
-                found += map(int, file.read().split())
+            found += map(int, contents(f"/proc/{pid}/task/{task}/children").split())
     except (FileNotFoundError, ProcessLookupError):
         pass  # it is dead, and its children are our own by now
     return found
@@ -382,12 +391,23 @@ def scanned_children() -> Callable[[int], list[int]]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    parent = int(file.read().rpartition(b")")[2].split()[1])
+                parent = int(contents(f"/proc/{name}/stat").rpartition(b")")[2].split()[1])
             except OSError:
                 continue
             children.setdefault(parent, []).append(int(name))
     return lambda pid: children.get(pid, [])
+
+
+def contents(path: str) -> bytes:
+    """As in `identity.py`: a whole tree is read, twice, and open() costs more than what is read."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = b""
+        while part := os.read(descriptor, 1 << 16):
+            found += part
+        return found
+    finally:
+        os.close(descriptor)
 
 
 def send(pid: int, number: int) -> None:

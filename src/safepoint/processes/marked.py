@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from pathlib import Path
+from collections.abc import Iterator
 
 from safepoint.core.plan import ProcessIdentity
 from safepoint.processes import containment, identity
@@ -29,14 +29,15 @@ class Seen(Record):
 
 def find(name: str) -> dict[int, Seen]:
     """The live processes of a scope, by pid, without ourselves. `name` is that of `containment.name`."""
+    if not any(_named(name)):
+        return {}  # as it is most of the time: nothing else has to be known of anybody then
     everyone: dict[int, Seen] = {}
     children: dict[int, list[int]] = {}
     todo = []
-    for entry in os.listdir("/proc"):  # noqa: PTH208 - no Path for each of a thousand
-        if not entry.isdigit() or (seen := _look(int(entry), name)) is None:
+    for pid in _pids():
+        if (seen := _look(pid, name)) is None:
             continue
         process, marked = seen
-        pid = process.identity.pid
         everyone[pid] = process
         children.setdefault(process.parent, []).append(pid)
         if marked:
@@ -53,7 +54,10 @@ def find(name: str) -> dict[int, Seen]:
 
 def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
     """SIGKILL all of them and see them dead; whether there were any, and those that still live at `deadline`."""
-    any_found = _end_by_keepers(name, deadline)
+    launched, others = _named(name)
+    if not launched and not others:
+        return False, set()
+    any_found = _end_by_keepers(_keepers(launched, name), deadline)
     while found := find(name):
         any_found = True
         # All stopped before one is killed: nothing forks, no orphan gets out of sight, a fork bomb stands still.
@@ -69,12 +73,11 @@ def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
     return any_found, set()
 
 
-def _end_by_keepers(name: str, deadline: float) -> bool:
+def _end_by_keepers(keepers: dict[int, Seen], deadline: float) -> bool:
     """A keeper is the one that knows when nothing is left: a scan of /proc can miss a process, its wait(2) cannot.
 
     Whether there were any. One that the tree itself has stopped or killed is left to the scan.
     """
-    keepers = _keepers(find(name))
     _signal(keepers, containment.END)
     _signal(keepers, signal.SIGCONT)
     patience = min(deadline, time.monotonic() + KEEPER_TIMEOUT)
@@ -83,16 +86,30 @@ def _end_by_keepers(name: str, deadline: float) -> bool:
     return bool(keepers)
 
 
-def _keepers(found: dict[int, Seen]) -> dict[int, Seen]:
-    return {pid: seen for pid, seen in found.items() if seen.launcher}
+def _named(name: str) -> tuple[list[int], list[int]]:
+    """The pids that have it in their command line, as our launchers do, and those that have it in their environment.
+
+    Of all the others' processes nothing more has to be read.
+    """
+    launched, others, text = [], [], name.encode()
+    for pid in _pids():
+        if text in _read(pid, "cmdline"):
+            launched.append(pid)
+        elif text in _read(pid, "environ"):
+            others.append(pid)
+    return launched, others
+
+
+def _keepers(launched: list[int], name: str) -> dict[int, Seen]:
+    seen = (each for pid in launched if (each := _look(pid, name)) is not None)
+    return {process.identity.pid: process for process, marked in seen if marked and process.launcher}
 
 
 def terminate(name: str) -> None:
     """SIGTERM every process of the scope. A keeper passes it to its tree, so the tree does not get it twice."""
-    found = find(name)
-    keepers = _keepers(found)
+    keepers = _keepers(_named(name)[0], name)
     outermost = {pid: seen for pid, seen in keepers.items() if seen.parent not in keepers}
-    _signal(outermost or found, signal.SIGTERM)
+    _signal(outermost or find(name), signal.SIGTERM)
 
 
 def wait_dead(process: ProcessIdentity, deadline: float) -> bool:
@@ -121,15 +138,19 @@ def _look(pid: int, name: str) -> tuple[Seen, bool] | None:
     found = identity.read(pid)
     if found is None or found.dead:
         return None
-    environment, arguments = _read(pid, "environ"), _read(pid, "cmdline")
+    environment, arguments = _read(pid, "environ").split(b"\0"), _read(pid, "cmdline").split(b"\0")
     launcher = arguments[: len(containment.LAUNCHER)] == [os.fsencode(part) for part in containment.LAUNCHER]
     marker = f"{containment.MARKER}={name}".encode()
     marked = marker in environment or (launcher and name.encode() in arguments)
     return Seen(found.identity, found.parent, launcher), marked
 
 
-def _read(pid: int, file: str) -> list[bytes]:
+def _pids() -> Iterator[int]:
+    return (int(entry) for entry in os.listdir("/proc") if entry.isdigit())  # noqa: PTH208 - as `identity.contents`
+
+
+def _read(pid: int, file: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/{file}").read_bytes().split(b"\0")
+        return identity.contents(pid, file)
     except OSError:
-        return []  # gone, or someone else's
+        return b""  # gone, or someone else's

@@ -50,21 +50,24 @@ class Tree:
         Raises StepError where something of it does not die.
         """
         deadline = time.monotonic() + DEATH_TIMEOUT
-        any_found = True
-        # Again after a find: a launcher that had just started may have made the cgroup after we looked for it.
-        while any_found:
-            for cgroup in self.cgroups:
-                self._kill_cgroup(cgroup, deadline)
+        self._kill_cgroups(deadline)
+        while True:
             any_found, living = marked.kill(self._name, deadline)
             if living:
                 raise self._undead(living)
+            # Again after a find: a launcher that had just started may have made the cgroup after we looked for it.
+            if not (any_found and self._kill_cgroups(deadline)):
+                return
 
-    def _kill_cgroup(self, cgroup: Path, deadline: float) -> None:
-        if cgroup.is_dir():
+    def _kill_cgroups(self, deadline: float) -> bool:
+        """Whether there was any."""
+        there = [cgroup for cgroup in self.cgroups if cgroup.is_dir()]
+        for cgroup in there:
             cgroups.kill(cgroup)
             if not cgroups.wait_empty(cgroup, deadline):
                 raise self._undead(cgroups.members(cgroup))
             cgroups.remove(cgroup)
+        return bool(there)
 
     def _undead(self, pids: set[int]) -> StepError:
         listed = ", ".join(map(str, sorted(pids)[:5]))
