@@ -164,9 +164,7 @@ def _push(random: Random, app: int) -> Push:
         app=app,
         deploy=deploy,
         at=random.choice((0, 0, 100, 300, 600)),
-        door="local"
-        if deploy is Deploy.ROLLBACK
-        else random.choice(("local", "local", "local", "embedded", "openssh")),
+        door="local" if deploy is Deploy.ROLLBACK else random.choice(_DOORS),
         on_busy=random.choice(("", "", "queue", "supersede", "supersede", "reject")),
         no_wait=random.random() < 0.15,
         attach=random.random() < 0.15,
