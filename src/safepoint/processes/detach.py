@@ -21,13 +21,14 @@ def spawn(argv: Sequence[str], *, environment: Mapping[str, str], pass_fds: Sequ
     """Start a detached process: own session, cwd /, stdio on /dev/null, default signals, no descriptor but `pass_fds`.
 
     Returns once it runs and is no child of ours, so that it is nobody's zombie. `GIT_*` variables are left out.
-    Raises OSError where nothing could be started; that argv[0] does not exist is only seen by who waits for it.
+    Raises OSError where nothing could be started; that argv[0] does not exist is only seen by who waits for it, and so
+    is it where somebody kills the process in between: what was started died young.
     """
     # setsid(1) takes 1 ms, this script 25 ms. A shell's `&` takes 1 ms too, but ignores SIGINT from there on;
     # os.fork is not for a process with threads, which the ssh server has.
     setsid = None if _has_signals_to_reset() else shutil.which("setsid")
     between = (setsid, "--fork") if setsid else (sys.executable, "-I", "-S", __file__)
-    subprocess.run(
+    done = subprocess.run(
         (*between, *argv),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -36,8 +37,10 @@ def spawn(argv: Sequence[str], *, environment: Mapping[str, str], pass_fds: Sequ
         env={name: value for name, value in environment.items() if not name.startswith("GIT_")},
         pass_fds=pass_fds,
         start_new_session=True,  # for the one in between, too: no signal to our group may catch it
-        check=True,
+        check=False,
     )
+    if done.returncode > 0:
+        done.check_returncode()
 
 
 def _has_signals_to_reset() -> bool:
