@@ -49,6 +49,10 @@ DAEMONS = frozenset({Target.SERVE, Target.SUPERVISORD, Target.HAPROXY, Target.EV
 """Without one of these an undo may fail, and things are put right by the server when it is there again."""
 
 
+FELT = DAEMONS | {Target.APP}
+"""Whoever makes requests may notice."""
+
+
 class Blow(StrEnum):
     KILL = "KILL"
     STOP = "STOP"
@@ -62,7 +66,7 @@ class Moment:
 
     push: int
     event: str
-    """A type of event and, after a slash, a step; empty: the start of the push."""
+    """A type of event and, after a slash, a step; empty: the start of the push; `hook`: a hook of its app is there."""
     delay: int
 
 
@@ -86,6 +90,8 @@ class Push:
     no_wait: bool
     attach: bool
     followers: int
+    dies_after: int | None
+    """The record of the journal with which whoever makes it dies: the hook, or the worker. `local` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,8 @@ class Strike:
     moment: Moment
     lasts: int
     """Of a STOP, in milliseconds."""
+    takes_ports: bool = False
+    """After a reboot: others listen on the ports of the apps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +126,11 @@ _DEPLOYS = {
     Deploy.UNHEALTHY: 1, Deploy.ROLLBACK: 2,
 }  # fmt: skip
 _TARGETS = {
-    Target.WORKER: 9, Target.WAITING: 3, Target.RECOVERY: 5, Target.HOOK: 3, Target.RECEIVE_PACK: 3,
-    Target.SESSION: 2, Target.CLIENT: 3, Target.SERVE: 4, Target.SUPERVISORD: 3, Target.HAPROXY: 3, Target.APP: 3,
-    Target.COMMAND: 2, Target.GIT: 2, Target.EVERYTHING: 2,
+    Target.WORKER: 9, Target.WAITING: 3, Target.RECOVERY: 5, Target.HOOK: 3, Target.RECEIVE_PACK: 5,
+    Target.SESSION: 2, Target.CLIENT: 3, Target.SERVE: 4, Target.SUPERVISORD: 4, Target.HAPROXY: 4, Target.APP: 3,
+    Target.COMMAND: 2, Target.GIT: 2, Target.EVERYTHING: 5,
 }  # fmt: skip
+_BEHIND = (Target.SUPERVISORD, Target.HAPROXY, Target.SERVE)
 _STOPPABLE = {
     Target.WORKER, Target.WAITING, Target.HOOK, Target.RECEIVE_PACK, Target.SESSION, Target.SERVE, Target.SUPERVISORD,
     Target.HAPROXY, Target.APP, Target.RECOVERY,
@@ -133,9 +142,16 @@ _EVENTS = (
     *(f"step started/{step}" for step in (*_STEPS, *_STEPS, *_FINISHING)),
     *(f"step done/{step}" for step in (*_STEPS, "publish")),
 )
+_LATE = (
+    *("step done/health", "step started/switch", "step done/switch", "step started/watch", "step started/watch"),
+    *("step done/watch", "committed", "step started/publish", "step started/retire"),
+)
+"""Where two releases run, and it is decided which of them stays."""
 _UNWINDING = {Deploy.FAILS_BUILD, Deploy.FAILS_MIGRATION, Deploy.DIES, Deploy.UNHEALTHY}
 _DELAYS = (0, 0, 1, 3, 10, 30, 100)
 """Milliseconds."""
+_RECORDS = (0, 0, 0, 0, 0, *range(1, 29))
+"""Of a deploy that goes well: its opening, and what is journalled until its end."""
 _DOORS = ("local", "local", "local", "embedded", "openssh")
 
 
@@ -160,15 +176,17 @@ def plan(seed: int, number: int) -> Round:
 
 def _push(random: Random, app: int) -> Push:
     deploy = _choice(random, _DEPLOYS)
+    door = "local" if deploy is Deploy.ROLLBACK else random.choice(_DOORS)
     return Push(
         app=app,
         deploy=deploy,
         at=random.choice((0, 0, 100, 300, 600)),
-        door="local" if deploy is Deploy.ROLLBACK else random.choice(_DOORS),
+        door=door,
         on_busy=random.choice(("", "", "queue", "supersede", "supersede", "reject")),
         no_wait=random.random() < 0.15,
         attach=random.random() < 0.15,
         followers=random.choice((0, 0, 0, 1, 2)),
+        dies_after=random.choice(_RECORDS) if door == "local" and random.random() < 0.2 else None,
     )
 
 
@@ -178,23 +196,30 @@ def _strike(random: Random, pushes: tuple[Push, ...], targets: dict[Target, int]
     if target in _STOPPABLE and random.random() < 0.3:
         blow = Blow.FORCE if target is Target.WORKER and random.random() < 0.4 else Blow.STOP
     index = random.randrange(len(pushes))
+    lasts, takes_ports = random.choice((30, 100, 300, 800)), target is Target.EVERYTHING and random.random() < 0.7
     if target is Target.RECOVERY:  # for that somebody has to die first
         yield Strike(Target.WORKER, Blow.KILL, _forward(random, index), lasts=0)
         moment = Moment(index, "worker died", random.choice((0, 0, 5, 20, 60, 120)))
+    elif target is Target.RECEIVE_PACK and random.random() < 0.5:
+        moment = Moment(index, "hook", random.choice((0, 0, 10, 30, 60, 100)))
     elif target in (Target.HOOK, Target.RECEIVE_PACK, Target.SESSION) and random.random() < 0.7:
         moment = Moment(index, "", random.randrange(500))
+    elif target in _BEHIND and blow is Blow.KILL and random.random() < 0.5:
+        # Behind the back of a worker that is stopped meanwhile, and then goes on as if nothing had been.
+        moment = Moment(index, random.choice(_LATE), random.choice(_DELAYS))
+        yield Strike(Target.WORKER, Blow.STOP, moment, lasts=random.choice((1000, 2000, 3000)))
     elif pushes[index].deploy in _UNWINDING and random.random() < 0.5:
         moment = Moment(index, f"undo started/{random.choice(_UNDONE)}", random.choice(_DELAYS))
-    elif random.random() < 0.3:
+    elif target is not Target.EVERYTHING and random.random() < 0.3:
         moment = Moment(index, "", random.randrange(1500))
     else:
         moment = _forward(random, index)
-    yield Strike(target, blow, moment, lasts=random.choice((30, 100, 300, 800)))
+    yield Strike(target, blow, moment, lasts, takes_ports)
 
 
 def _forward(random: Random, push: int) -> Moment:
     """Of a deploy that goes well, mostly."""
-    event = random.choice(_EVENTS)
+    event = random.choice(_LATE if random.random() < 0.4 else _EVENTS)
     return Moment(push, event, random.choice(_DELAYS))
 
 
