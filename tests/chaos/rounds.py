@@ -158,6 +158,8 @@ _DOORS = ("local", "local", "local", "embedded", "openssh")
 def plan(seed: int, number: int) -> Round:
     """The same for the same arguments, on every machine."""
     random = Random(f"safepoint chaos {seed} {number}")
+    if number % 3 == 2:
+        return _aimed(seed, number, random)
     pushes = tuple(
         _push(random, app)
         for app in random.sample(range(APPS), random.choice((1, 2, 2, 3)))
@@ -172,6 +174,50 @@ def plan(seed: int, number: int) -> Round:
     targets = _TARGETS if random.random() < 0.5 else {t: weight for t, weight in _TARGETS.items() if t not in DAEMONS}
     strikes = tuple(each for _ in range(random.choice((1, 2, 3, 3, 4))) for each in _strike(random, pushes, targets))
     return Round(seed, number, pushes, cancels, strikes)
+
+
+class Aim(StrEnum):
+    """What a round of one deploy is for: in the others the blows seldom come at a moment that takes some aiming."""
+
+    BEHIND = "a daemon dies while the worker is stopped, and it goes on as if nothing had been"
+    REBOOT = "everything dies between switch and commit"
+    OPENING = "whoever opened it dies at once"
+    HOOK = "the push dies while its hook begins"
+    RECORD = "whoever makes a record dies with it"
+    WORKER = "the worker dies around the commit"
+
+
+_AIMS = tuple(Aim)
+
+
+def _aimed(seed: int, number: int, random: Random) -> Round:
+    aim, delay = _AIMS[number // 3 % len(_AIMS)], random.choice(_DELAYS)
+    push = Push(
+        app=random.randrange(APPS),
+        deploy=random.choice((Deploy.SLOW, Deploy.SLOW, Deploy.GOOD)),
+        at=0,
+        door=random.choice(_DOORS) if aim is not Aim.OPENING and aim is not Aim.RECORD else "local",
+        on_busy="",
+        no_wait=False,
+        attach=False,
+        followers=0,
+        dies_after={Aim.OPENING: 0, Aim.RECORD: random.choice(_RECORDS[1:])}.get(aim),
+    )
+    two = Moment(0, random.choice(("step done/switch", "step started/watch")), random.choice((0, 0, 10, 30)))
+    strikes: tuple[Strike, ...] = ()
+    if aim is Aim.BEHIND:
+        daemon = random.choice((Target.SUPERVISORD, Target.SUPERVISORD, Target.HAPROXY, Target.SERVE))
+        strikes = (
+            Strike(Target.WORKER, Blow.STOP, two, random.choice((2000, 4000))),
+            Strike(daemon, Blow.KILL, two, 0),
+        )
+    elif aim is Aim.REBOOT:
+        strikes = (Strike(Target.EVERYTHING, Blow.KILL, two, 0, takes_ports=True),)
+    elif aim is Aim.HOOK:
+        strikes = (Strike(Target.RECEIVE_PACK, Blow.KILL, Moment(0, "hook", random.choice((0, 0, 10, 30))), 0),)
+    elif aim is Aim.WORKER:
+        strikes = (Strike(Target.WORKER, Blow.KILL, Moment(0, random.choice(_LATE), delay), 0),)
+    return Round(seed, number, (push,), (), strikes)
 
 
 def _push(random: Random, app: int) -> Push:
