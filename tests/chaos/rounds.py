@@ -182,7 +182,7 @@ class Aim(StrEnum):
     BEHIND = "a daemon dies while the worker is stopped, and it goes on as if nothing had been"
     REBOOT = "everything dies between switch and commit"
     OPENING = "whoever opened it dies at once"
-    HOOK = "the push dies while its hook begins"
+    HOOK = "the push dies while its hook runs"
     RECORD = "whoever makes a record dies with it"
     WORKER = "the worker dies around the commit"
 
@@ -214,7 +214,8 @@ def _aimed(seed: int, number: int, random: Random) -> Round:
     elif aim is Aim.REBOOT:
         strikes = (Strike(Target.EVERYTHING, Blow.KILL, two, 0, takes_ports=True),)
     elif aim is Aim.HOOK:
-        strikes = (Strike(Target.RECEIVE_PACK, Blow.KILL, Moment(0, "hook", random.choice((0, 0, 10, 30))), 0),)
+        event = random.choice(("hook", "opened", "opened", "opened"))
+        strikes = (Strike(Target.RECEIVE_PACK, Blow.KILL, Moment(0, event, random.choice((0, 0, 10, 30))), 0),)
     elif aim is Aim.WORKER:
         strikes = (Strike(Target.WORKER, Blow.KILL, Moment(0, random.choice(_LATE), delay), 0),)
     return Round(seed, number, (push,), (), strikes)
