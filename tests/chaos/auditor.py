@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from chaos import processes
-from chaos.play import Client, Played, events
+from chaos.play import events
+from chaos.played import Client, Played
 from chaos.served import Served
 from ssh.servers import GIT_ENVIRONMENT
 

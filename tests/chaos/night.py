@@ -13,7 +13,8 @@ from typing import Any
 
 from chaos.auditor import Audited, Auditor, shown
 from chaos.boots import Boots
-from chaos.play import Played, Player
+from chaos.play import DEADLINE, Player
+from chaos.played import Played
 from chaos.rounds import Round, plan
 from chaos.served import Served, served
 
@@ -67,6 +68,7 @@ class Night:
     python: str
     patience: float
     say: Callable[[str], None]
+    deadline: float = DEADLINE
 
     def run(
         self, seed: int, first: int, rounds: int, *, keep_going: bool = False, minutes: float = float("inf")
@@ -90,13 +92,14 @@ class Night:
         begun = time.monotonic()
         directory = home.place.directory / "rounds" / str(round_.number)
         directory.mkdir(parents=True)
-        played, audited = Played(round_), Audited()
+        player, audited = Player(home, round_, directory, self.boots.next, self.deadline), Audited()
+        played, violations = player.played, []
         try:
-            played = Player(home, round_, directory, self.boots.next).play()
+            player.play()
             audited = Auditor(home, self.patience).audit(played)
-            violations = audited.violations
         except AssertionError as error:
             violations = [f"{type(error).__name__}: {error}"]
+        violations = [*played.seen, *audited.violations, *violations]
         report.add(played, audited)
         endings = ", ".join(f"{count} {name}" for name, count in sorted(audited.endings.items()))
         struck = ", ".join(f"{count} {name}" for name, count in sorted(played.struck.items()))

@@ -6,19 +6,20 @@ import json
 import os
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chaos import processes
-from chaos.rounds import DAEMONS, Blow, Cancel, Deploy, Moment, Push, Round, Strike, Target
+from chaos.played import Client, Played
+from chaos.rounds import DAEMONS, FELT, Blow, Cancel, Deploy, Moment, Push, Round, Strike, Target
 from chaos.served import Served
+from chaos.watcher import Watcher
 from deploying import own_environment
 
 TICK = 0.004
@@ -27,58 +28,25 @@ DEADLINE = 150.0
 """Seconds until whatever has not ended counts as one that never does."""
 
 
-@dataclass
-class Client:
-    """A push, a follower, a canceller: its process, and what it said."""
-
-    kind: str
-    token: str
-    """The reason that it gave, by which the journal knows it again."""
-    process: subprocess.Popen[bytes]
-    output: Path
-    push: int
-    disturbed: bool = False
-    """Somebody on whom its answer depends was killed: its exit status may say less than the journal."""
-    leaves: bool = False
-    """It was killed itself."""
-    operation: int = 0
-
-    @property
-    def said(self) -> str:
-        return self.output.read_text(errors="replace")
-
-
-@dataclass
-class Played:
-    """What a round came to."""
-
-    round: Round
-    clients: list[Client] = field(default_factory=list)
-    struck: Counter[str] = field(default_factory=Counter)
-    reboots: int = 0
-    restarts: int = 0
-    harsh: bool = False
-    """What an undo needs (router, runtime, server) was struck: an operation may be stuck until somebody helps."""
-    began: float = 0.0
-    log: int = 0
-    """The size of the server's log before the round."""
-    first_operation: int = 0
-    """The last one before the round."""
-    versions: dict[str, str] = field(default_factory=dict)
-    """Commit to version, of what was pushed."""
-
-
 class Stuck(AssertionError):
     """Something never came to its end."""
 
 
 class Player:
-    def __init__(self, served: Served, plan: Round, directory: Path, reboot: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        served: Served,
+        plan: Round,
+        directory: Path,
+        reboot: Callable[[], None],
+        deadline: float = DEADLINE,
+    ) -> None:
         self._served = served
         self._plan = plan
         self._directory = directory
         self._reboot = reboot
-        self._played = Played(plan)
+        self._deadline = deadline
+        self.played = Played(plan)
         self._db = _read_only(served.root / "safepoint.db")
         self._seen: dict[int, dict[str, float]] = {}
         """Of each push: when each of its events was first seen."""
@@ -88,27 +56,38 @@ class Player:
         self._pending: list[Strike] = list(plan.strikes)
         self._cancels: list[Cancel] = list(plan.cancels)
         self._followers: list[int] = [index for index, push in enumerate(plan.pushes) for _ in range(push.followers)]
-        self._forced: set[int] = set()
+        self._squatters: list[socket.socket] = []
 
     def play(self) -> Played:
         try:
             return self._play()
         finally:
             self._db.close()
-            for client in self._played.clients:
+            for squatter in self._squatters:
+                squatter.close()
+            for client in self.played.clients:
                 if client.process.poll() is None:
                     with suppress(ProcessLookupError):
                         os.killpg(client.process.pid, signal.SIGKILL)
                 client.process.wait()
 
     def _play(self) -> Played:
-        played, plan = self._played, self._plan
+        played, plan = self.played, self._plan
+        calm = not any(each.target in FELT or each.blow is Blow.FORCE for each in plan.strikes)
+        calm = calm and not any(each.force for each in plan.cancels)  # the force does not wait for requests
         (played.first_operation,) = self._db.execute("SELECT ifnull(max(id), 0) FROM operations").fetchone()
         commits = [self._commit(index, push) for index, push in enumerate(plan.pushes)]
         played.began = time.time()
         log = self._served.root / "safepoint.log"
         played.log = log.stat().st_size if log.exists() else 0
-        begun = time.monotonic()
+        with Watcher(self._served, played, calm=calm) as self._watcher:
+            self._run(commits)
+            played.struck["its moment never came"] += len(self._pending)
+            self._aftermath()
+        return played
+
+    def _run(self, commits: list[str]) -> None:
+        played, plan, begun = self.played, self._plan, time.monotonic()
         waiting = sorted(range(len(plan.pushes)), key=lambda index: plan.pushes[index].at)
         version = None
         while True:
@@ -120,23 +99,21 @@ class Player:
             if changed != version:
                 version = changed
                 self._look()
+            self._look_for_hooks()
             self._strike()
             self._continue()
             ended = all(client.process.poll() is not None for client in played.clients)
             if not waiting and ended and not self._stopped and (not self._open() or not self._will_end()):
                 break
-            if now > begun + DEADLINE:
+            if now > begun + self._deadline:
                 raise Stuck(f"a client or an operation never ended: {self._state()}")
             time.sleep(TICK)
-        played.struck["its moment never came"] += len(self._pending)
-        self._aftermath()
-        return played
 
     def _aftermath(self) -> None:
         """Whoever was killed comes back, and all that is open ends."""
         if not self._served.alive():
             self._serve()
-        deadline = time.monotonic() + DEADLINE
+        deadline = time.monotonic() + self._deadline
         while self._open():
             if time.monotonic() > deadline:
                 raise Stuck(f"an operation never ended: {self._state()}")
@@ -145,7 +122,7 @@ class Player:
     def _serve(self) -> None:
         self._served.bury()
         self._served.start()
-        self._played.restarts += 1
+        self.played.restarts += 1
 
     # Clients.
 
@@ -154,24 +131,25 @@ class Player:
             return ""
         app, version = self._app(index), f"{self._plan.number}.{index}"
         watch = "400ms" if push.deploy is Deploy.SLOW else "0s" if index % 3 == 2 else "150ms"
-        commit = self._served.commit(app, version, push.deploy, watch)
-        self._played.versions[commit] = version
-        return commit
+        return self._served.commit(app, version, push.deploy, watch)
 
     def _start(self, index: int, commit: str) -> None:
         push, app = self._plan.pushes[index], self._app(index)
         token = self._token("push", index)
+        dies = {} if push.dies_after is None else {"SAFEPOINT_DIE_AFTER_RECORD": str(push.dies_after)}
         if push.deploy is Deploy.ROLLBACK:
             words = ["releases:rollback", app, "--reason", token, "--json"]
             words += ["--on-busy", push.on_busy] if push.on_busy else []
             words += ["--no-wait"] if push.no_wait else []
-            self._spawn("rollback", token, index, self._served.command(*words))
+            self._spawn(
+                "rollback", token, index, self._served.command(*words), own_environment() | dies
+            ).disturbed = bool(dies)
             return
         options = [f"reason={token}"]
         options += [f"on-busy={push.on_busy}"] if push.on_busy else []
         options += ["no-wait"] if push.no_wait else ["attach"] if push.attach else []
         command = self._served.push(app, commit, push.door, options)
-        self._spawn("push", token, index, command, self._served.client_environment())
+        self._spawn("push", token, index, command, self._served.client_environment() | dies).disturbed = bool(dies)
 
     def _spawn(
         self, kind: str, token: str, index: int, command: list[str], environment: dict[str, str] | None = None
@@ -187,12 +165,12 @@ class Player:
                 start_new_session=True,
             )
         client = Client(kind, token, process, output, index)
-        self._played.clients.append(client)
+        self.played.clients.append(client)
         self._seen.setdefault(index, {}).setdefault("", time.monotonic())
         return client
 
     def _token(self, kind: str, index: int) -> str:
-        return f"{kind}-{self._plan.number}-{len(self._played.clients)}-{index}"
+        return f"{kind}-{self._plan.number}-{len(self.played.clients)}-{index}"
 
     # The journal, as it grows.
 
@@ -200,7 +178,7 @@ class Player:
         now = time.monotonic()
         rows = self._db.execute(
             "SELECT o.id, o.reason, e.event FROM operations o LEFT JOIN events e ON e.operation = o.id WHERE o.id > ?",
-            (self._played.first_operation,),
+            (self.played.first_operation,),
         ).fetchall()
         for number, reason, event in rows:
             found = re.fullmatch(r"push-\d+-\d+-(\d+)", reason)
@@ -223,6 +201,17 @@ class Player:
             )
             follower.operation = number
 
+    def _look_for_hooks(self) -> None:
+        """Only where somebody is to be struck then: it takes a while, and nothing is journalled yet."""
+        pushes = {each.moment.push for each in self._pending if each.moment.event == "hook"}
+        begun = {index for index in pushes if "" in self._seen.get(index, {}) and "hook" not in self._seen[index]}
+        if not begun:
+            return
+        for each in processes.everyone():
+            for index in begun:
+                if processes.is_target(each, Target.HOOK, self._served.root, self._app(index), set()):
+                    self._seen[index].setdefault("hook", time.monotonic())
+
     def _come(self, moment: Moment) -> bool:
         at = self._seen.get(moment.push, {}).get(moment.event)
         return at is not None and time.monotonic() >= at + moment.delay / 1000
@@ -235,7 +224,7 @@ class Player:
         return self._served.alive()
 
     def _state(self) -> str:
-        clients = [each.token for each in self._played.clients if each.process.poll() is None]
+        clients = [each.token for each in self.played.clients if each.process.poll() is None]
         return f"clients {clients}, operations {self._open()}"
 
     # Strikes.
@@ -260,7 +249,7 @@ class Player:
     def _hit(self, strike: Strike) -> None:
         index, target = strike.moment.push, strike.target
         if target is Target.EVERYTHING:
-            self._cut_power()
+            self._cut_power(takes_ports=strike.takes_ports)
             return
         if target is Target.CLIENT:
             self._leave(index)
@@ -272,14 +261,14 @@ class Player:
         for pid in victims:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
-                self._played.struck[f"{target.value} {number.name.removeprefix('SIG')}"] += 1
+                self.played.struck[f"{target.value} {number.name.removeprefix('SIG')}"] += 1
                 if number == signal.SIGSTOP:
                     self._stopped.append((time.monotonic() + strike.lasts / 1000, pid))
         if not victims:
-            self._played.struck["nobody there"] += 1
+            self.played.struck["nobody there"] += 1
             return
         if target in DAEMONS:
-            self._played.harsh = True
+            self.played.harsh = True
         if strike.blow is Blow.FORCE and index in self._operations:
             self._cancel(index, force=True, wait=True)
             # The force has to end it; whoever does not die of that goes on at last, and is seen by the auditor.
@@ -305,7 +294,7 @@ class Player:
 
     def _disturb(self, target: Target, index: int) -> None:
         app = self._app(index)
-        for client in self._played.clients:
+        for client in self.played.clients:
             if client.kind != "push" or client.process.poll() is not None:
                 continue
             push = self._plan.pushes[client.push]
@@ -319,13 +308,13 @@ class Player:
                 client.disturbed = True
 
     def _leave(self, index: int) -> None:
-        for client in self._played.clients:
+        for client in self.played.clients:
             if client.push == index and client.kind in ("push", "rollback") and client.process.poll() is None:
                 number = signal.SIGINT if self._plan.number % 2 else signal.SIGKILL
                 with suppress(ProcessLookupError):
                     os.killpg(client.process.pid, number)
                 client.leaves = client.disturbed = True
-                self._played.struck[f"client {number.name.removeprefix('SIG')}"] += 1
+                self.played.struck[f"client {number.name.removeprefix('SIG')}"] += 1
 
     def _continue(self) -> None:
         now = time.monotonic()
@@ -334,19 +323,30 @@ class Player:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
 
-    def _cut_power(self) -> None:
-        for client in self._played.clients:
+    def _cut_power(self, *, takes_ports: bool) -> None:
+        for client in self.played.clients:
             if client.process.poll() is None:
                 client.leaves = client.disturbed = True
                 with suppress(ProcessLookupError):
                     os.killpg(client.process.pid, signal.SIGKILL)
-        self._served.cut_power()
-        self._stopped.clear()
-        self._reboot()
-        self._played.reboots += 1
-        self._played.harsh = True
-        self._played.struck["everything KILL"] += 1
-        self._serve()
+        assert self._watcher is not None
+        with self._watcher.rebooting():
+            self.played.harsh = True
+            self._served.cut_power()
+            self._stopped.clear()
+            self._reboot()
+            if takes_ports:
+                self._take_ports()
+            self.played.reboots += 1
+            self.played.struck["everything KILL"] += 1
+            self._serve()
+
+    def _take_ports(self) -> None:
+        """After a reboot anybody may have been quicker than the apps. Until the end of the round."""
+        for (ports,) in self._db.execute("SELECT ports FROM releases WHERE state = 'current'").fetchall():
+            for port in json.loads(ports).values():
+                with suppress(OSError):  # taken it is
+                    self._squatters.append(socket.create_server(("127.0.0.1", port)))
 
     def _app(self, index: int) -> str:
         return self._served.apps[self._plan.pushes[index].app]

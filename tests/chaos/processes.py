@@ -55,15 +55,18 @@ def _words(pid: str, file: str) -> tuple[str, ...]:
 
 
 def of_home(root: Path) -> list[Seen]:
-    """Whatever belongs to the home: it is named in what it was started with, or it works in there."""
+    """Whatever belongs to the home."""
+    return [each for each in everyone() if belongs(each, root)]
+
+
+def belongs(seen: Seen, root: Path) -> bool:
+    """The home is named in what it was started with, or it works in there."""
     needle = str(root)
-    return [
-        each
-        for each in everyone()
-        if any(needle in word for word in (*each.arguments, *each.environment))
-        or each.directory == needle
-        or each.directory.startswith(f"{needle}/")
-    ]
+    return (
+        any(needle in word for word in (*seen.arguments, *seen.environment))
+        or seen.directory == needle
+        or seen.directory.startswith(f"{needle}/")
+    )
 
 
 def is_target(seen: Seen, target: Target, root: Path, app: str, operations: set[int]) -> bool:
@@ -87,9 +90,9 @@ def is_target(seen: Seen, target: Target, root: Path, app: str, operations: set[
         case Target.HAPROXY:
             return seen.name == "haproxy" and seen.directory == str(root / "run")
         case Target.APP:
-            return seen.variable("SAFEPOINT_APP") == app and "app.py" in words
+            return seen.variable("SAFEPOINT_APP") == app and "app.py" in words and belongs(seen, root)
         case Target.COMMAND:
-            return seen.variable("SAFEPOINT_APP") == app and "app.py" not in words
+            return seen.variable("SAFEPOINT_APP") == app and "app.py" not in words and belongs(seen, root)
         case Target.GIT:
             return seen.name == "git" and f"--git-dir={repository}" in words
     return False

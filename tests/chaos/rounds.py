@@ -49,6 +49,10 @@ DAEMONS = frozenset({Target.SERVE, Target.SUPERVISORD, Target.HAPROXY, Target.EV
 """Without one of these an undo may fail, and things are put right by the server when it is there again."""
 
 
+FELT = DAEMONS | {Target.APP}
+"""Whoever makes requests may notice."""
+
+
 class Blow(StrEnum):
     KILL = "KILL"
     STOP = "STOP"
@@ -62,7 +66,7 @@ class Moment:
 
     push: int
     event: str
-    """A type of event and, after a slash, a step; empty: the start of the push."""
+    """A type of event and, after a slash, a step; empty: the start of the push; `hook`: a hook of its app is there."""
     delay: int
 
 
@@ -86,6 +90,8 @@ class Push:
     no_wait: bool
     attach: bool
     followers: int
+    dies_after: int | None
+    """The record of the journal with which whoever makes it dies: the hook, or the worker. `local` only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,8 @@ class Strike:
     moment: Moment
     lasts: int
     """Of a STOP, in milliseconds."""
+    takes_ports: bool = False
+    """After a reboot: others listen on the ports of the apps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +126,11 @@ _DEPLOYS = {
     Deploy.UNHEALTHY: 1, Deploy.ROLLBACK: 2,
 }  # fmt: skip
 _TARGETS = {
-    Target.WORKER: 9, Target.WAITING: 3, Target.RECOVERY: 5, Target.HOOK: 3, Target.RECEIVE_PACK: 3,
-    Target.SESSION: 2, Target.CLIENT: 3, Target.SERVE: 4, Target.SUPERVISORD: 3, Target.HAPROXY: 3, Target.APP: 3,
-    Target.COMMAND: 2, Target.GIT: 2, Target.EVERYTHING: 2,
+    Target.WORKER: 9, Target.WAITING: 3, Target.RECOVERY: 5, Target.HOOK: 3, Target.RECEIVE_PACK: 5,
+    Target.SESSION: 2, Target.CLIENT: 3, Target.SERVE: 4, Target.SUPERVISORD: 4, Target.HAPROXY: 4, Target.APP: 3,
+    Target.COMMAND: 2, Target.GIT: 2, Target.EVERYTHING: 5,
 }  # fmt: skip
+_BEHIND = (Target.SUPERVISORD, Target.HAPROXY, Target.SERVE)
 _STOPPABLE = {
     Target.WORKER, Target.WAITING, Target.HOOK, Target.RECEIVE_PACK, Target.SESSION, Target.SERVE, Target.SUPERVISORD,
     Target.HAPROXY, Target.APP, Target.RECOVERY,
@@ -133,15 +142,24 @@ _EVENTS = (
     *(f"step started/{step}" for step in (*_STEPS, *_STEPS, *_FINISHING)),
     *(f"step done/{step}" for step in (*_STEPS, "publish")),
 )
+_LATE = (
+    *("step done/health", "step started/switch", "step done/switch", "step started/watch", "step started/watch"),
+    *("step done/watch", "committed", "step started/publish", "step started/retire"),
+)
+"""Where two releases run, and it is decided which of them stays."""
 _UNWINDING = {Deploy.FAILS_BUILD, Deploy.FAILS_MIGRATION, Deploy.DIES, Deploy.UNHEALTHY}
 _DELAYS = (0, 0, 1, 3, 10, 30, 100)
 """Milliseconds."""
+_RECORDS = (0, 0, 0, 0, 0, *range(1, 29))
+"""Of a deploy that goes well: its opening, and what is journalled until its end."""
 _DOORS = ("local", "local", "local", "embedded", "openssh")
 
 
 def plan(seed: int, number: int) -> Round:
     """The same for the same arguments, on every machine."""
     random = Random(f"safepoint chaos {seed} {number}")
+    if number % 3 == 2:
+        return _aimed(seed, number, random)
     pushes = tuple(
         _push(random, app)
         for app in random.sample(range(APPS), random.choice((1, 2, 2, 3)))
@@ -158,19 +176,64 @@ def plan(seed: int, number: int) -> Round:
     return Round(seed, number, pushes, cancels, strikes)
 
 
+class Aim(StrEnum):
+    """What a round of one deploy is for: in the others the blows seldom come at a moment that takes some aiming."""
+
+    BEHIND = "a daemon dies while the worker is stopped, and it goes on as if nothing had been"
+    REBOOT = "everything dies between switch and commit"
+    OPENING = "whoever opened it dies at once"
+    HOOK = "the push dies while its hook runs"
+    RECORD = "whoever makes a record dies with it"
+    WORKER = "the worker dies around the commit"
+
+
+_AIMS = tuple(Aim)
+
+
+def _aimed(seed: int, number: int, random: Random) -> Round:
+    aim, delay = _AIMS[number // 3 % len(_AIMS)], random.choice(_DELAYS)
+    push = Push(
+        app=random.randrange(APPS),
+        deploy=random.choice((Deploy.SLOW, Deploy.SLOW, Deploy.GOOD)),
+        at=0,
+        door=random.choice(_DOORS) if aim is not Aim.OPENING and aim is not Aim.RECORD else "local",
+        on_busy="",
+        no_wait=False,
+        attach=False,
+        followers=0,
+        dies_after={Aim.OPENING: 0, Aim.RECORD: random.choice(_RECORDS[1:])}.get(aim),
+    )
+    two = Moment(0, random.choice(("step done/switch", "step started/watch")), random.choice((0, 0, 10, 30)))
+    strikes: tuple[Strike, ...] = ()
+    if aim is Aim.BEHIND:
+        daemon = random.choice((Target.SUPERVISORD, Target.SUPERVISORD, Target.HAPROXY, Target.SERVE))
+        strikes = (
+            Strike(Target.WORKER, Blow.STOP, two, random.choice((2000, 4000))),
+            Strike(daemon, Blow.KILL, two, 0),
+        )
+    elif aim is Aim.REBOOT:
+        strikes = (Strike(Target.EVERYTHING, Blow.KILL, two, 0, takes_ports=True),)
+    elif aim is Aim.HOOK:
+        event = random.choice(("hook", "opened", "opened", "opened"))
+        strikes = (Strike(Target.RECEIVE_PACK, Blow.KILL, Moment(0, event, random.choice((0, 0, 10, 30))), 0),)
+    elif aim is Aim.WORKER:
+        strikes = (Strike(Target.WORKER, Blow.KILL, Moment(0, random.choice(_LATE), delay), 0),)
+    return Round(seed, number, (push,), (), strikes)
+
+
 def _push(random: Random, app: int) -> Push:
     deploy = _choice(random, _DEPLOYS)
+    door = "local" if deploy is Deploy.ROLLBACK else random.choice(_DOORS)
     return Push(
         app=app,
         deploy=deploy,
         at=random.choice((0, 0, 100, 300, 600)),
-        door="local"
-        if deploy is Deploy.ROLLBACK
-        else random.choice(("local", "local", "local", "embedded", "openssh")),
+        door=door,
         on_busy=random.choice(("", "", "queue", "supersede", "supersede", "reject")),
         no_wait=random.random() < 0.15,
         attach=random.random() < 0.15,
         followers=random.choice((0, 0, 0, 1, 2)),
+        dies_after=random.choice(_RECORDS) if door == "local" and random.random() < 0.2 else None,
     )
 
 
@@ -180,23 +243,30 @@ def _strike(random: Random, pushes: tuple[Push, ...], targets: dict[Target, int]
     if target in _STOPPABLE and random.random() < 0.3:
         blow = Blow.FORCE if target is Target.WORKER and random.random() < 0.4 else Blow.STOP
     index = random.randrange(len(pushes))
+    lasts, takes_ports = random.choice((30, 100, 300, 800)), target is Target.EVERYTHING and random.random() < 0.7
     if target is Target.RECOVERY:  # for that somebody has to die first
         yield Strike(Target.WORKER, Blow.KILL, _forward(random, index), lasts=0)
         moment = Moment(index, "worker died", random.choice((0, 0, 5, 20, 60, 120)))
+    elif target is Target.RECEIVE_PACK and random.random() < 0.5:
+        moment = Moment(index, "hook", random.choice((0, 0, 10, 30, 60, 100)))
     elif target in (Target.HOOK, Target.RECEIVE_PACK, Target.SESSION) and random.random() < 0.7:
         moment = Moment(index, "", random.randrange(500))
+    elif target in _BEHIND and blow is Blow.KILL and random.random() < 0.5:
+        # Behind the back of a worker that is stopped meanwhile, and then goes on as if nothing had been.
+        moment = Moment(index, random.choice(_LATE), random.choice(_DELAYS))
+        yield Strike(Target.WORKER, Blow.STOP, moment, lasts=random.choice((1000, 2000, 3000)))
     elif pushes[index].deploy in _UNWINDING and random.random() < 0.5:
         moment = Moment(index, f"undo started/{random.choice(_UNDONE)}", random.choice(_DELAYS))
-    elif random.random() < 0.3:
+    elif target is not Target.EVERYTHING and random.random() < 0.3:
         moment = Moment(index, "", random.randrange(1500))
     else:
         moment = _forward(random, index)
-    yield Strike(target, blow, moment, lasts=random.choice((30, 100, 300, 800)))
+    yield Strike(target, blow, moment, lasts, takes_ports)
 
 
 def _forward(random: Random, push: int) -> Moment:
     """Of a deploy that goes well, mostly."""
-    event = random.choice(_EVENTS)
+    event = random.choice(_LATE if random.random() < 0.4 else _EVENTS)
     return Moment(push, event, random.choice(_DELAYS))
 
 

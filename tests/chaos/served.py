@@ -62,6 +62,8 @@ class Served:
     sshd_port: int = 0
     process: subprocess.Popen[str] | None = None
     apps: list[str] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of each commit that was made: what it answers."""
 
     @property
     def root(self) -> Path:
@@ -169,7 +171,9 @@ class Served:
             (tree / name).write_text(text)
         git("-C", tree, "add", "-A")
         git("-C", tree, "commit", "-q", "-m", version)
-        return git("-C", tree, "rev-parse", "HEAD").strip()
+        commit = git("-C", tree, "rev-parse", "HEAD").strip()
+        self.versions[commit] = version
+        return commit
 
     # Clients.
 

@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 from chaos.auditor import Auditor
-from chaos.play import Played, Player
+from chaos.play import Player
+from chaos.played import Played
 from chaos.rounds import Deploy, Push, Round
 from chaos.served import Served, served
+from chaos.watcher import Watcher
+from deploying import a_port, wait_until
 from ssh.servers import git
 
-ONE = Round(0, 0, (Push(0, Deploy.GOOD, 0, "local", "", no_wait=False, attach=False, followers=1),), (), ())
+ONE = Round(
+    0, 0, (Push(0, Deploy.GOOD, 0, "local", "", no_wait=False, attach=False, followers=1, dies_after=None),), (), ()
+)
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +125,40 @@ def test_what_is_out_of_order_is_found(home: tuple[Served, Played], said: str) -
         found = Auditor(made, patience=0).audit(played)
         assert any(said in each for each in found.violations), found.violations
     assert Auditor(made).audit(played).violations == []
+
+
+@contextmanager
+def _moved(path: Path) -> Iterator[None]:
+    path.rename(path.with_name("moved"))
+    yield
+    path.with_name("moved").rename(path)
+
+
+@contextmanager
+def _nobody_answers(made: Served) -> Iterator[None]:
+    """Nobody answers where it should."""
+    port, made.http_port = made.http_port, a_port()
+    yield
+    made.http_port = port
+
+
+MOMENTS: dict[str, Callable[[Served], object]] = {
+    "the branch was": _another_branch,
+    "the route was to 1,": _another_route,
+    "there were releases [1, 99]": lambda home: _a_directory(home.root / "apps/app0/releases/v99"),
+    "its directory was not there": lambda home: _moved(home.root / "apps/app0/releases/v1"),
+    "nobody was in its way": _nobody_answers,
+}
+
+
+@pytest.mark.parametrize("said", MOMENTS)
+def test_what_is_wrong_for_a_moment_is_found(home: tuple[Served, Played], said: str) -> None:
+    """While nothing is under way the world is as the journal says, at every look."""
+    made, before = home
+    played = Played(before.round, first_operation=before.first_operation)
+    with Watcher(made, played, calm=True) as watcher:
+        wait_until(lambda: watcher.looks > 1 and watcher.answers > len(made.apps), "it looks")
+        assert played.seen == []
+        with MOMENTS[said](made):  # type: ignore[attr-defined]
+            wait_until(lambda: any(said in each for each in played.seen), f"it says {said}")
+        assert not any("the watcher failed" in each for each in played.seen)

@@ -24,6 +24,10 @@ def test_a_night_has_everything() -> None:
     assert {push.on_busy for push in pushes} == {"", "queue", "supersede", "reject"}
     assert any(cancel.force for each in ROUNDS for cancel in each.cancels)
     assert any(push.followers for push in pushes)
+    assert any(push.dies_after == 0 for push in pushes)
+    assert any(push.dies_after for push in pushes)
+    assert any(strike.takes_ports for strike in strikes)
+    assert any(strike.moment.event == "hook" for strike in strikes)
 
 
 def test_moments_name_pushes_of_their_round() -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,20 @@ def test_pipes_are_not_held_open(tmp_path: Path) -> None:
     assert poll.poll(DEADLINE * 1000)
     os.close(pidfd)
     os.close(going)
+
+
+@pytest.mark.parametrize(("ends", "raises"), [("kill -9 $$", False), ("exit 3", True)])
+def test_the_process_in_between_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str, raises: bool
+) -> None:
+    """A killer may hit that one: then what it was to start died young, and is found dead; a defect is one, though."""
+    setsid = tmp_path / "setsid"
+    setsid.write_text(f"#!/bin/sh\n{ends}\n")
+    setsid.chmod(0o755)
+    monkeypatch.setattr(detach, "_has_signals_to_reset", lambda: False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(subprocess.CalledProcessError) if raises else nullcontext():
+        detach.spawn(("true",), environment=os.environ)
 
 
 @pytest.mark.usefixtures("way")
