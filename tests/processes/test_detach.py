@@ -226,14 +226,6 @@ def between(directory: Path, end: str) -> None:
     setsid.chmod(0o755)
 
 
-def test_a_death_on_the_way_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever finds nobody there does the same for a process that dies later."""
-    between(tmp_path, "kill -KILL $$")
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(detach, "_has_signals_to_reset", lambda: False)
-    detach.spawn(("true",), environment=os.environ)
-
-
 def test_that_no_process_can_be_made_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """setsid(1) and the script fail in nothing else than their fork."""
     between(tmp_path, "exit 1")
