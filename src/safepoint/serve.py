@@ -245,7 +245,8 @@ class Server:
         if lock is None:
             return False
         try:
-            if launch.open_in(self._store, app_of(slot), slot) is None:
+            if launch.open_in(self._store, app_of(slot), slot) is None and path.exists():
+                self._log.warning("mending", app=app_of(slot), what="removing a control socket")
                 path.unlink(missing_ok=True)
             return True
         finally:

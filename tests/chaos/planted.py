@@ -90,8 +90,8 @@ BUGS = {
     ),
     "the old release is not stopped": Bug(
         "engine/steps.py",
-        "        ctx.runtime.stop(ctx.plan.app, release.number)\n    return warnings",
-        "    return warnings",
+        "    ctx.runtime.stop(ctx.plan.app, release.number)\n    if drained:",
+        "    if drained:",
     ),
     # These, but for one, were Safepoint's own: the first runs of chaos, and reading for them, found them.
     "a switch is undone to a port that is nobody's any more": Bug(
@@ -113,8 +113,8 @@ BUGS = {
     ),
     "what died under a deploy is not started again": Bug(
         "serve.py",
-        "            if slot == app and not self._tidy(app):",
-        "            if False:",
+        "            if not (self._clear(slot) and (slot != app or self._tidy(app))):",
+        "            if not self._clear(slot):",
     ),
 }
 

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from chaos.planted import BUGS, plant
 
+import safepoint
+
 TESTS = Path(__file__).parents[1]
 QUICKLY_FOUND = (
     "the release's directory is left",
@@ -52,3 +54,9 @@ def test_a_planted_bug_is_found(tmp_path: Path, name: str) -> None:
     assert violation["violations"]
     assert f"VIOLATED with seed 1 in round {violation['round']['number']}" in said
     assert violation["round"]["pushes"]
+
+
+def test_every_bug_can_be_planted() -> None:
+    """Where the code has changed, another one has to be thought of: at once, not in the night."""
+    source = Path(safepoint.__file__).parent
+    assert [name for name, bug in BUGS.items() if (source / bug.file).read_text().count(bug.old) != 1] == []
