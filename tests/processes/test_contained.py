@@ -214,6 +214,21 @@ def test_grace_is_given_to_the_whole_tree(contained: Bench) -> None:
     assert outcome.output == "ready\ncleaning\nclean\n"
 
 
+def test_everybody_gets_the_term(contained: Bench) -> None:
+    """However many they are: each of 60 that clean up does so once."""
+    program = (
+        "import os, signal, time\n"
+        "def clean(*_):\n    os.write(1, b'clean\\n'); os._exit(0)\n"
+        "signal.signal(signal.SIGTERM, clean)\n"
+        "for _ in range(59):\n    if os.fork() == 0:\n        time.sleep(3600)\n"
+        "os.write(1, b'ready\\n')\n"
+        "time.sleep(3600)"
+    )
+    outcome = contained.run(*contained.python(program), latch_on="ready", grace=600)
+    assert outcome.result == "Interrupted"
+    assert outcome.output == "ready\n" + 60 * "clean\n"
+
+
 def test_term_ignored(contained: Bench) -> None:
     """What ignores SIGTERM is killed when the grace is over, and not before."""
     children = "[os.fork() or time.sleep(3600) for _ in range(3)]; "
