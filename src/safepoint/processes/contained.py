@@ -80,7 +80,7 @@ class ContainedCommands:
                 attendance = _Attendance(process, reader, output, latch, open_files)
                 cut_short = attendance.until_exit(command.timeout)
                 if cut_short is not None:
-                    tree.terminate()
+                    tree.terminate(process.pid)
                     attendance.until_gone(tree, command.grace)
             finally:
                 try:

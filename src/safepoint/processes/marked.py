@@ -105,9 +105,12 @@ def _keepers(launched: list[int], name: str) -> dict[int, Seen]:
     return {process.identity.pid: process for process, marked in seen if marked and process.launcher}
 
 
-def terminate(name: str) -> None:
-    """SIGTERM every process of the scope. A keeper passes it to its tree, so the tree does not get it twice."""
-    keepers = _keepers(_named(name)[0], name)
+def terminate(name: str, started: int) -> None:
+    """SIGTERM every process of the scope. A keeper passes it to its tree, so the tree does not get it twice.
+
+    `started`: the pid that the caller's own launcher had. It is a keeper most of the time, and need not be looked for.
+    """
+    keepers = _keepers([started], name) or _keepers(_named(name)[0], name)
     outermost = {pid: seen for pid, seen in keepers.items() if seen.parent not in keepers}
     _signal(outermost or find(name), signal.SIGTERM)
 

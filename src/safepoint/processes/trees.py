@@ -29,10 +29,10 @@ class Tree:
         """Whether a live process is in its cgroup; False where it has none."""
         return any(cgroups.populated(cgroup) for cgroup in self.cgroups)
 
-    def terminate(self) -> None:
-        """SIGTERM every process of it, once."""
+    def terminate(self, started: int) -> None:
+        """SIGTERM every process of it, once. `started`: the pid of what the caller has started it with."""
         if not any(cgroups.terminate(cgroup) for cgroup in self.cgroups):
-            marked.terminate(self._name)
+            marked.terminate(self._name, started)
 
     def settle(self, seconds: float) -> bool:
         """Wait for it to end by itself; whether it did within `seconds`."""
