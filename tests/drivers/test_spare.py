@@ -148,6 +148,15 @@ def test_nothing_is_shared(
         git(bench.repository, "fsck", "--strict", "--no-dangling")
 
 
+def test_git_need_not_read_it_again(bench: Bench) -> None:
+    """Its index is of a later second than its files: else git hashes each of them, to be sure (racy-git.txt)."""
+    commit = bench.commit({"a": ("100644", b"one\n"), "b/c": ("100755", b"two\n")})
+    bench.prepare(commit)
+    spare = bench.spare.directory / commit
+    files = (spare / "a", spare / "b" / "c")
+    assert int((spare / ".git" / "index").stat().st_mtime) > max(int(path.stat().st_mtime) for path in files)
+
+
 def test_small_trees_have_none(bench: Bench) -> None:
     """Not worth a second copy."""
     spare = Spare(bench.spare.directory, worthwhile=2)
