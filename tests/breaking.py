@@ -1,4 +1,4 @@
-"""Breaks the machine under a home: disks that are small, full or read-only. Needs root, as mounting does."""
+"""The machine under a home: disks that are small, full, read-only or of a kind. Needs root, as mounting does."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _CLONE_NEWNS = 0x00020000
+NOBODY = 65534
 _private = False
 
 
@@ -66,6 +67,39 @@ def small_disk(path: Path, megabytes: int = 64) -> Iterator[Disk]:
     _mount("-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "safepoint-test", str(path))
     try:
         yield Disk(path)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@contextmanager
+def without_privilege() -> Iterator[None]:
+    """As nobody, where we are root: root is hindered by no permissions."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+_MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-m", "reflink=1")}
+FILE_SYSTEMS = tuple(_MAKE)
+
+
+@contextmanager
+def disk_of(kind: str, path: Path, image: Path) -> Iterator[None]:
+    """One of FILE_SYSTEMS at `path`, in which every user may write; it is kept in the file `image`."""
+    own_mounts()
+    with image.open("wb") as file:
+        file.truncate(512 << 20)  # what mkfs.xfs wants at least is 300 MiB; nothing is written to most of it
+    subprocess.run([*_MAKE[kind], str(image)], check=True, capture_output=True)
+    path.mkdir(parents=True, exist_ok=True)
+    _mount("-t", kind, "-o", "loop", str(image), str(path))
+    try:
+        path.chmod(0o777)
+        yield
     finally:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 

@@ -4,28 +4,12 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from breaking import NOBODY, without_privilege
 
 from safepoint.trees import remove_tree
-
-NOBODY = 65534
-
-
-@contextmanager
-def without_privilege() -> Iterator[None]:
-    """As nobody, where we are root: root is hindered by no permissions."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(NOBODY)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def test_a_directory_of_3000_levels_is_removed(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
+from breaking import FILE_SYSTEMS, disk_of, without_privilege
 from forging import ENVIRONMENT, git
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -34,6 +36,7 @@ class Bench:
         self.repository = directory / "app.git"
         self.latch = latch
         self.spare = Spare(directory / "spare", worthwhile=1)
+        directory.mkdir(exist_ok=True)
         git(directory, "init", "--quiet", "--bare", "--template=", self.repository)
         self._number = 0
 
@@ -106,19 +109,52 @@ def test_it_is_taken_once(bench: Bench) -> None:
     assert not (first / ".git").exists()
 
 
-def test_nothing_is_shared(bench: Bench) -> None:
+def write_in_place(directory: Path) -> int:
+    """Into every file, with nothing but what each was given: no file is made anew. How many."""
+    files = [path for path in directory.rglob("*") if path.is_file() and not path.is_symlink()]
+    for path in files:
+        path.chmod(0o777)
+        with path.open("r+b") as file:
+            file.write(b"ruined")
+    return len(files)
+
+
+@pytest.fixture(params=FILE_SYSTEMS)
+def disk(request: pytest.FixtureRequest, tmp_path: Path, outside: Path) -> Iterator[Path]:
+    """A directory in a file system of that kind, which every user can reach."""
+    with disk_of(request.param, outside / "disk", tmp_path / "image"):
+        yield outside / "disk"
+
+
+@pytest.mark.parametrize("privilege", [nullcontext, without_privilege], ids=["root", "nobody"])
+def test_nothing_is_shared(
+    disk: Path, latch: CancelLatch, privilege: Callable[[], AbstractContextManager[None]]
+) -> None:
     """A build that writes in place into every file that it was given changes no other release, and no spare."""
-    old = bench.commit({"a": ("100644", b"one\n"), "b/c": ("100755", b"two\n")})
-    new = bench.commit({"a": ("100644", b"one\n"), "b/c": ("100755", b"three\n")})
-    first = bench.export(old, bench.spare)
-    bench.prepare(old)
-    second = bench.export(new, bench.spare)
-    bench.prepare(new)
-    before = found(first), found(bench.spare.directory / new)
-    for path in second.rglob("*"):
-        if path.is_file():
-            path.write_bytes(b"ruined")
-    assert (found(first), found(bench.spare.directory / new)) == before
+    files: Tree = {f"d{n % 7}/{n}": ("100755" if n % 3 else "100644", bytes([n]) * n * 500) for n in range(1, 21)}
+    with privilege():
+        bench = Bench(disk / "bench", latch)
+        before: dict[Path, object] = {}
+        for number in range(3):
+            files |= {f"d{n % 7}/{n}": ("100644", b"changed in %d\n" % number) for n in (number + 1, number + 11)}
+            commit = bench.commit(files)
+            release, spare = bench.export(commit, bench.spare), bench.spare.directory / commit
+            bench.prepare(commit)
+            before |= {spare: found(spare)}
+            assert write_in_place(release) == len(files)
+            assert {each: found(each) for each in before} == before
+            before |= {release: found(release)}
+            del before[spare]
+        git(bench.repository, "fsck", "--strict", "--no-dangling")
+
+
+def test_git_need_not_read_it_again(bench: Bench) -> None:
+    """Its index is of a later second than its files: else git hashes each of them, to be sure (racy-git.txt)."""
+    commit = bench.commit({"a": ("100644", b"one\n"), "b/c": ("100755", b"two\n")})
+    bench.prepare(commit)
+    spare = bench.spare.directory / commit
+    files = (spare / "a", spare / "b" / "c")
+    assert int((spare / ".git" / "index").stat().st_mtime) > max(int(path.stat().st_mtime) for path in files)
 
 
 def test_small_trees_have_none(bench: Bench) -> None:
