@@ -130,7 +130,7 @@ class Player:
         if push.deploy is Deploy.ROLLBACK:
             return ""
         app, version = self._app(index), f"{self._plan.number}.{index}"
-        watch = "400ms" if push.deploy is Deploy.SLOW else "0s" if index % 3 == 2 else "150ms"
+        watch = push.watch or ("400ms" if push.deploy is Deploy.SLOW else "0s" if index % 3 == 2 else "150ms")
         return self._served.commit(app, version, push.deploy, watch)
 
     def _start(self, index: int, commit: str) -> None:

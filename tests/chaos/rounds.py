@@ -92,6 +92,8 @@ class Push:
     followers: int
     dies_after: int | None
     """The record of the journal with which whoever makes it dies: the hook, or the worker. `local` only."""
+    watch: str = ""
+    """Empty: by the deploy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +204,14 @@ def _aimed(seed: int, number: int, random: Random) -> Round:
         attach=False,
         followers=0,
         dies_after={Aim.OPENING: 0, Aim.RECORD: random.choice(_RECORDS[1:])}.get(aim),
+        watch="1500ms",  # on a busy machine a blow is late
     )
     two = Moment(0, random.choice(("step done/switch", "step started/watch")), random.choice((0, 0, 10, 30)))
     strikes: tuple[Strike, ...] = ()
     if aim is Aim.BEHIND:
         daemon = random.choice((Target.SUPERVISORD, Target.SUPERVISORD, Target.HAPROXY, Target.SERVE))
         strikes = (
-            Strike(Target.WORKER, Blow.STOP, two, random.choice((2000, 4000))),
+            Strike(Target.WORKER, Blow.STOP, two, random.choice((4000, 6000))),
             Strike(daemon, Blow.KILL, two, 0),
         )
     elif aim is Aim.REBOOT:

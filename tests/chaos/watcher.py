@@ -7,6 +7,7 @@ to be in a state that this journal allows, since intents are journalled before a
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 import urllib.error
@@ -160,7 +161,7 @@ class Watcher:
                     for app, state in states.items():
                         self._remember(self._memory[app], state)
                 routes, seen = self._routes(), {app: (self._branch(app), self._releases(app)) for app in states}
-                if _version(db) != version:
+                if _version(db) != version or routes is None:
                     continue
                 self.looks += 1
                 for app, state in states.items():
@@ -211,11 +212,18 @@ class Watcher:
                 if known == state.port != route and not switching:
                     yield f"{app}: operation {op.number} undid its switch to {route}, and the port was {state.port}"
 
-    def _routes(self) -> dict[str, int]:
-        with suppress(FileNotFoundError):
-            lines = (self._served.root / "run" / "routes.map").read_text().splitlines()
-            return {line.split()[0]: int(line.split()[1]) for line in lines}
-        return {}
+    def _routes(self) -> dict[str, int] | None:
+        """None where it was changed as it was read: the old file is the place of the next text then."""
+        path = self._served.root / "run" / "routes.map"
+        try:
+            with path.open() as file:
+                before, text = os.fstat(file.fileno()), file.read()
+            after = path.stat()
+        except FileNotFoundError:
+            return {}
+        if (before.st_ino, before.st_ctime_ns, before.st_size) != (after.st_ino, after.st_ctime_ns, after.st_size):
+            return None
+        return {line.split()[0]: int(line.split()[1]) for line in text.splitlines()}
 
     def _branch(self, app: str) -> str:
         with suppress(FileNotFoundError):

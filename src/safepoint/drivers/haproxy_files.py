@@ -57,10 +57,16 @@ class Files(Record):
         return self.home.root / "haproxy.log"
 
     def read_routes(self) -> dict[str, int]:
-        try:
-            text = self.routes.read_text()
-        except FileNotFoundError:
-            return {}
+        """Without the lock of `change` too: what has become the next text's place meanwhile is read again."""
+        while True:
+            try:
+                with self.routes.open() as file:
+                    before = _state(os.fstat(file.fileno()))
+                    text = file.read()
+                if _state(self.routes.stat()) == before:
+                    break
+            except FileNotFoundError:
+                return {}
         return {app: int(port) for app, port in map(str.split, text.splitlines())}
 
     def write_routes(self, routes: Mapping[str, int]) -> None:
@@ -123,6 +129,11 @@ class Files(Record):
             return not _locked(lock, fcntl.LOCK_SH)
         finally:
             os.close(lock)
+
+
+def _state(found: os.stat_result) -> tuple[int, ...]:
+    """Tells a file that was written or renamed from the same file before."""
+    return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _keep_place(path: Path) -> None:
