@@ -46,9 +46,12 @@ def open_and_launch(
     reason: str = "",
     environment: Mapping[str, str],
     permit_cancel: Callable[[int], object],
+    on_open: Callable[[Opened], object] = lambda _opened: None,
 ) -> Opened:
     """Open an operation, to begin now or to wait for its turn; its worker runs.
 
+    `on_open` is called once it is in the journal, and raises nothing: from then on its story has an end, whatever
+    becomes of its worker, whose start nobody need wait for to hear of it.
     `permit_cancel` is asked before a running one is cancelled in its favour. Raises AppBusy, and what that raises.
     """
     store.reserve()  # what cannot be journalled to its end is not begun
@@ -72,6 +75,7 @@ def open_and_launch(
                 permit_cancel=permit_cancel,
             )
             faults.after_record(0)
+            on_open(opened)
             if lock is not None and not opened.queued:
                 started = True
                 start_worker(home, plan.app, opened.operation, lock, takes_over=False, listener=listener)

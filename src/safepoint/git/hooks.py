@@ -22,7 +22,7 @@ from safepoint.core import push_options, wording
 from safepoint.core.app import App
 from safepoint.core.events import Ending
 from safepoint.core.operation import Operation
-from safepoint.core.plan import Kind, ProcessIdentity
+from safepoint.core.plan import Kind, Plan, ProcessIdentity
 from safepoint.core.queueing import OnBusy
 from safepoint.core.refs import MAX_UPDATES, ProtocolError, RefUpdate, branch_ref, collide, parse_lines
 from safepoint.core.slots import running_slot, slot_of
@@ -64,7 +64,7 @@ class Push:
         permission.require(self.store, self.visitor, "git-receive-pack", app=self.app.name)
 
     def admit(self, update: RefUpdate) -> Opened:
-        """Open the operation for the deploy branch's update and start its worker. Raises UserError."""
+        """Open the operation for the deploy branch's update, say so, and start its worker. Raises UserError."""
         plan = planning.deploy(self.home, self.store, self.app, update.new, self.receiver)
         plan = replace(plan, attach=self.options.attach)
         try:
@@ -78,9 +78,14 @@ class Push:
                 reason=self.options.reason,
                 environment=self.store.config(self.app.name),
                 permit_cancel=permission.superseding(self.store, self.visitor, self.app, self.policy),
+                on_open=lambda opened: self._announce(plan, opened),
             )
         except AppBusy as busy:
             raise UserError(*self._busy(busy.operation)) from None
+
+    def _announce(self, plan: Plan, opened: Opened) -> None:
+        with suppress(OSError):  # a client that has gone: the next word to it fails as well, and the worker runs then
+            say(wording.deploying(plan.commit, self.app.name, plan.release, opened.operation))
 
     def finish_dead(self) -> None:
         """Where the last operation's worker is dead, have its story finished first."""
@@ -136,8 +141,6 @@ def pre_receive(push: Push) -> int:
     except UserError as error:
         _say_refused(error)
         return 0  # proc-receive refuses the branch; what else is pushed is stored
-    plan = push.store.operation(opened.operation).plan
-    say(wording.deploying(plan.commit, push.app.name, plan.release, opened.operation))
     if opened.queued:
         say(wording.queued(opened.operation, push.store.unfinished(push.app.name), push.app.name))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from safepoint.core.failures import StepError
@@ -41,9 +40,15 @@ class GitRepository(Record):
         """The commit at refs/heads/NAME, or an empty text. Raises UserError."""
         ref = branch_ref(name)
         # Hooks ask this, and a git costs them milliseconds. A ref that has its own file is what the file says.
-        with suppress(OSError, UnicodeDecodeError):
+        try:
             if is_oid(oid := (self.path / ref).read_text("ascii").rstrip("\n")):
                 return oid
+        except FileNotFoundError:
+            # In this order: git writes the packed one before it removes the other.
+            if not (self.path / "packed-refs").exists() and (self.path / "HEAD").exists():
+                return ""
+        except (OSError, UnicodeDecodeError):
+            pass  # git has the words for it
         done = run_git(self.path, "for-each-ref", "--format=%(objectname) %(refname)", ref)
         if done.status != 0:
             raise UserError(f"cannot read {self.path}: {ended(done)}")

@@ -27,9 +27,9 @@ def spawn(argv: Sequence[str], *, environment: Mapping[str, str], pass_fds: Sequ
     # setsid(1) takes 1 ms, this script 25 ms. A shell's `&` takes 1 ms too, but ignores SIGINT from there on;
     # os.fork is not for a process with threads, which the ssh server has.
     # Looked for by hand, as shutil imports every kind of compression.
-    has_setsid = any(os.access(f"{folder}/setsid", os.X_OK) for folder in os.get_exec_path())
-    by_script = _has_signals_to_reset() or not has_setsid
-    between = (sys.executable, "-I", "-S", __file__) if by_script else ("setsid", "--fork")
+    paths = (f"{folder}/setsid" for folder in os.get_exec_path())
+    setsid = None if _has_signals_to_reset() else next((path for path in paths if os.access(path, os.X_OK)), None)
+    between = (setsid, "--fork") if setsid else (sys.executable, "-I", "-S", __file__)
     ended = subprocess.run(
         (*between, *argv),
         stdin=subprocess.DEVNULL,
