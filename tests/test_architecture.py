@@ -72,8 +72,8 @@ COMPOSERS = {"worker", "serve", "removal", "doctor"}
 """Who may import drivers."""
 
 PURE = {
-    "__future__", "base64", "binascii", "collections.abc", "enum", "fnmatch", "hashlib", "json", "re",
-    "shlex", "struct", "tomllib", "typing",
+    "__future__", "base64", "binascii", "collections.abc", "enum", "fnmatch", "hashlib", "heapq",
+    "itertools", "json", "re", "shlex", "struct", "tomllib", "typing",
 }  # fmt: skip
 """The standard library as far as the core uses it: nothing that reads, writes, waits or asks what time it is."""
 PURE_PARTS: dict[str, set[str]] = {
