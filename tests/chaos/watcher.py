@@ -77,8 +77,10 @@ class Memory:
     """Of releases that were current."""
     commits: list[str] = field(default_factory=lambda: [""])
     """That were current, the last one last."""
-    before_undo: dict[int, int | None] = field(default_factory=dict)
-    """Operation to the port of the current release, while its switch had not begun to be undone. If it was constant."""
+    port: int | None = None
+    """Of the current release, at the last look."""
+    before_undo: dict[int, tuple[int, int | None]] = field(default_factory=dict)
+    """Operation to how often the undo of its switch has begun, and `port` before that; a changed one is not kept."""
     undone: set[int] = field(default_factory=set)
 
 
@@ -174,10 +176,12 @@ class Watcher:
         if commit != memory.commits[-1]:
             memory.commits.append(commit)
         for op in state.operations:
-            if op.find("step started", "switch") and not op.find("undo started", "switch"):
-                memory.before_undo[op.number] = state.port
-            elif memory.before_undo.get(op.number, state.port) != state.port:
-                del memory.before_undo[op.number]
+            begun = [e["type"] for e in op.events if e.get("step") == "switch"].count("undo started")
+            if memory.before_undo.get(op.number, (0, None))[0] != begun:  # after a death it begins again
+                memory.before_undo[op.number] = (begun, memory.port)
+            if memory.before_undo.get(op.number, (0, state.port))[1] != state.port:
+                memory.before_undo[op.number] = (begun, None)
+        memory.port = state.port
 
     def _check(self, app: str, state: State, route: int | None, branch: str, releases: set[int]) -> Iterator[str]:
         memory, said = self._memory[app], [op.number for op in state.operations]
@@ -208,8 +212,8 @@ class Watcher:
         for op in state.operations:
             if op.find("undo done", "switch") and op.number not in memory.undone:
                 memory.undone.add(op.number)
-                known = memory.before_undo.get(op.number, route)
-                if known == state.port != route and not switching:
+                known = memory.before_undo.get(op.number, (0, None))[1]
+                if known is not None and known == state.port != route and not switching:
                     yield f"{app}: operation {op.number} undid its switch to {route}, and the port was {state.port}"
 
     def _routes(self) -> dict[str, int] | None:
