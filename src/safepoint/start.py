@@ -1,7 +1,7 @@
 """What our own processes run: `python -I -S .../start.py WHAT ARGUMENTS...`, as `interpreter` spells it.
 
-Each of them is started for every push. So it comes without `runpy`, which `-m` needs, and without `site`: together they
-are a third of what an interpreter's start costs. What is not in the standard library then waits for `interpreter`.
+Each of them is started for every push. So it comes without `runpy`, which `-m` needs, and without `site`, which cost
+milliseconds each time. What is not in the standard library then waits for `interpreter`.
 Python keeps no compiled copy of a script: it has to be short.
 """
 
