@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from deploying import DOORS, QUICK, App, Door, Site, site
+from deploying import DOORS, QUICK, App, Door, Site, numbers, site
 from deploying import outside as outside_of
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +33,7 @@ def door(request: pytest.FixtureRequest, shared_site: Site) -> Door:
 
 def new_name() -> str:
     """For an app: what belongs to one is looked for on the whole machine, where other tests and their apps may run."""
-    return f"app{next(_numbers)}-{os.getpid():x}"
+    return f"app{next(numbers)}-{os.getpid():x}"
 
 
 def door_of(site: Site, name: str, person: str = "alice") -> Door:

@@ -52,6 +52,9 @@ signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 server.serve_forever()
 """
 
+numbers = itertools.count(1)
+"""Of apps' names. Not in conftest.py, of which pytest has a copy beside the one that tests import."""
+
 QUICK = '[watch]\nfor = "0s"\n[stop]\ngrace = "5s"\n'
 """A safepoint.toml with which a deploy takes a second."""
 

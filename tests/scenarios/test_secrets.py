@@ -50,7 +50,7 @@ def test_a_setting_over_ssh_is_in_no_command_line(served: Site, tmp_path: Path, 
         command, env=own_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as client:
         # It waits for its standard input: everything that it will ever run runs.
-        verb = b"\0-m\0safepoint\0config:set\0"
+        verb = b"\0safepoint\0config:set\0"
         wait_until(lambda: any(line.endswith(verb) for _, line in command_lines()), "the command runs")
         found = shown_to_everybody(secret, client.pid)
         said, _ = client.communicate(f"{other}\n".encode(), timeout=DEADLINE)

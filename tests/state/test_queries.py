@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from safepoint.core import events as e
 from safepoint.core.plan import Kind, Plan, ProcessIdentity
 from safepoint.core.queueing import OnBusy
 from safepoint.core.roles import Role
+from safepoint.record import replace
 from safepoint.state import opening, trouble
 from safepoint.state.journal import Journal
 from safepoint.state.paths import Home
