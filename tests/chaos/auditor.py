@@ -259,7 +259,7 @@ class Auditor:
             log.seek(played.log)
             for line in log:
                 entry = json.loads(line)
-                if entry["event"] == "mending" and not played.harsh and not _of_an_opening(entry, played):
+                if entry["event"] == "mending" and not played.harsh and not _of_the_killed(entry, played):
                     yield f"something was left to mend, and no daemon had died: {entry['app']}, {entry['what']}"
                 if "exception" in entry and entry["event"] != "a daemon could not be started again":
                     yield f"a defect was logged: {entry}"
@@ -389,10 +389,12 @@ class Auditor:
             yield f"{client.token} is in the audit as {entries}, and the journal has {journalled}"
 
 
-def _of_an_opening(entry: dict[str, Any], played: Played) -> bool:
-    """Its control socket is there before it has an operation: whoever is killed then leaves it to the server."""
+def _of_the_killed(entry: dict[str, Any], played: Played) -> bool:
+    """Who is killed before its operation is there, or as it moves to the slot of those that run, leaves a socket."""
     killed = any(name.endswith("KILL") and number for name, number in played.struck.items())
-    return entry["what"] == "removing a control socket" and killed
+    died = any(push.dies_after is not None for push in played.round.pushes)
+    forced = any(cancel.force for cancel in played.round.cancels)
+    return entry["what"] == "removing a control socket" and (killed or died or forced)
 
 
 def shown(violations: Iterable[str]) -> str:
