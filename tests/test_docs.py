@@ -24,7 +24,7 @@ SPELLED = r"(?<![\w:./-]){}(?![\w:-])"
 """A command's name as a word of its own."""
 
 
-@pytest.mark.parametrize("name", sorted(safepoint.commands))
+@pytest.mark.parametrize("name", sorted(safepoint.all()))
 def test_every_command_is_in_the_readme(name: str) -> None:
     """In its table of commands; those that are not for ssh have a star there."""
     table = re.findall(r"^\| (`.*?) \|", README.partition("### Commands")[2], re.MULTILINE)
@@ -38,7 +38,7 @@ def test_the_readme_names_no_command_that_does_not_exist() -> None:
     named |= set(re.findall(r"^\$? ?safepoint ([a-z:]+)", README, re.MULTILINE))
     named |= set(re.findall(r"`safepoint ([a-z:-]+)", README))
     assert named
-    assert named <= safepoint.commands.keys(), named - safepoint.commands.keys()
+    assert named <= safepoint.all().keys(), named - safepoint.all().keys()
 
 
 def keys_of(text: str) -> list[str]:

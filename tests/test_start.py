@@ -56,3 +56,11 @@ def test_the_command_line_starts_this_way_too() -> None:
     """As it does for who comes by ssh; its packages are found."""
     done = subprocess.run(interpreter.command("safepoint", "--version"), check=True, capture_output=True, text=True)
     assert done.stdout.startswith("safepoint")
+
+
+def test_a_command_imports_its_own_verbs_only() -> None:
+    """Whoever cancels does not wait for what `doctor` needs."""
+    code = "import sys; from safepoint.cli.main import run; run(['cancel', '--help']); print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
+    found = {name for name in done.stdout.split() if name.startswith("safepoint.cli.")}
+    assert found == {f"safepoint.cli.{name}" for name in ("common", "main", "operations", "views")}

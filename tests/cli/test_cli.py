@@ -110,7 +110,7 @@ OTHERWISE = ("demo", "serve", "shell")
 
 def test_no_words_bring_a_traceback(cli: Cli) -> None:
     """Whatever is typed after whatever verb: it works, or a sentence says what is wrong."""
-    verbs = sorted(set(safepoint.commands) - set(OTHERWISE))
+    verbs = sorted(set(safepoint.all()) - set(OTHERWISE))
     for verb, words in itertools.product(verbs, [(a,) for a in HOSTILE] + [("web", a) for a in HOSTILE]):
         status, out, err = cli(verb, *words)
         assert status in (0, 1, 2, 5, 6, 130), (verb, words)
@@ -159,7 +159,7 @@ def test_every_command_says_what_it_is_for(cli: Cli) -> None:
     """In the list of all, and by itself."""
     status, listing, _ = cli("--help")
     assert status == 0
-    for name, command in safepoint.commands.items():
+    for name, command in safepoint.all().items():
         assert command.help
         assert name in listing
         assert cli(name, "--help")[0] == 0

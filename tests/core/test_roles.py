@@ -109,7 +109,7 @@ def test_the_server_as_a_whole_takes_a_grant_for_all_apps() -> None:
 
 def test_every_verb_of_ssh_is_in_the_table_and_finds_its_app() -> None:
     """A verb that is added has to say what it needs; until then nobody can use it over ssh."""
-    ssh = {name: each for name, each in safepoint.commands.items() if name.split(":")[0] not in SERVER_ONLY}
+    ssh = {name: each for name, each in safepoint.all().items() if name.split(":")[0] not in SERVER_ONLY}
     assert set(VERBS) == {*ssh, *GIT_VERBS}
     assert {verb.split(":")[0] for verb in ssh} <= {*NOUNS, *WORDS}
     for name, each in ssh.items():

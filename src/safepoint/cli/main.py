@@ -8,14 +8,13 @@ import sys
 import click
 
 from safepoint import __version__, logs, machine
-from safepoint.cli import apps, audit, config, doctor, hooks, keys, limits, operations, releases, server
 from safepoint.cli.common import Session, home_option
 from safepoint.control.follow import ReaderGone
 from safepoint.core.wording import printable
 from safepoint.errors import UsageError, UserError
 
 
-class _Commands(click.Group):
+class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -23,13 +22,79 @@ class _Commands(click.Group):
         return (command.name if command else name), command, rest
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return super().get_command(ctx, _ALIASES.get(cmd_name, cmd_name))
+        name = _ALIASES.get(cmd_name, cmd_name)
+        self._load(name.partition(":")[0])
+        return super().get_command(ctx, name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.all())
+
+    def all(self) -> dict[str, click.Command]:
+        for noun in _NOUNS:
+            self._load(noun)
+        return dict(self.commands)
+
+    def _load(self, noun: str) -> None:
+        for command in _verbs(noun):
+            self.add_command(command)
+
+
+_NOUNS = (
+    "apps", "audit", "config", "doctor", "hooks", "keys", "limits", "operation", "releases", "serve",
+)  # fmt: skip
+"""One a file."""
+
+
+def _verbs(noun: str) -> tuple[click.Command, ...]:
+    """The file's, and no other one is imported: all of them together take as long as click itself."""
+    match noun:
+        case "apps":
+            from safepoint.cli import apps
+
+            return apps.COMMANDS
+        case "audit":
+            from safepoint.cli import audit
+
+            return audit.COMMANDS
+        case "config":
+            from safepoint.cli import config
+
+            return config.COMMANDS
+        case "doctor":
+            from safepoint.cli import doctor
+
+            return doctor.COMMANDS
+        case "hooks":
+            from safepoint.cli import hooks
+
+            return hooks.COMMANDS
+        case "keys" | "authorized-keys" | "shell":
+            from safepoint.cli import keys
+
+            return keys.COMMANDS
+        case "limits":
+            from safepoint.cli import limits
+
+            return limits.COMMANDS
+        case "operation" | "recover":
+            from safepoint.cli import operations
+
+            return operations.COMMANDS
+        case "releases" | "deploy":
+            from safepoint.cli import releases
+
+            return releases.COMMANDS
+        case "serve" | "demo":
+            from safepoint.cli import server
+
+            return server.COMMANDS
+    return ()
 
 
 _ALIASES = {"cancel": "operation:cancel", "follow": "operation:follow", "logs": "operation:logs"}
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="safepoint")
 @home_option
 def safepoint() -> None:
@@ -37,11 +102,6 @@ def safepoint() -> None:
 
     Short aliases: cancel, follow and logs for operation:cancel, operation:follow and operation:logs.
     """
-
-
-for _module in (apps, audit, config, doctor, hooks, keys, limits, operations, releases, server):
-    for _command in _module.COMMANDS:
-        safepoint.add_command(_command)
 
 
 def run(arguments: list[str]) -> int:
