@@ -172,10 +172,12 @@ class Auditor:
         for pattern in ("HEAD.lock", "config.lock", "packed-refs.lock", "refs/**/*.lock"):
             for path in repository.glob(pattern):
                 yield f"{app}: a lock in the repository: {path.name}"
-        # What a push leaves that died before it had an operation is swept by the next operation.
+        # What a push leaves that died before it had an operation is swept by the next one that publishes, or takes back
+        # what it received.
         (ran,) = db.execute(
-            "SELECT count(*) FROM operations WHERE app = ? AND id > ? AND waiting = 0"
-            " AND ending IN ('succeeded', 'failed', 'cancelled')",
+            "SELECT count(*) FROM operations WHERE app = ? AND id > ? AND (ending = 'succeeded' OR"
+            " ending IN ('failed', 'cancelled') AND EXISTS (SELECT 1 FROM events WHERE operation = id"
+            " AND json_extract(event, '$.type') = 'undo done' AND json_extract(event, '$.step') = 'receive'))",
             (app, played.first_operation),
         ).fetchone()
         for pattern in ("tmp_objdir-*", "incoming-*"):
