@@ -84,7 +84,7 @@ def without_privilege() -> Iterator[None]:
         os.seteuid(0)
 
 
-_MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-m", "reflink=1")}
+_MAKE = {"ext4": ("/usr/sbin/mkfs.ext4", "-q", "-F"), "xfs": ("/usr/sbin/mkfs.xfs", "-q", "-m", "reflink=1")}
 FILE_SYSTEMS = tuple(_MAKE)
 
 
