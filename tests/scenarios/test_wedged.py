@@ -167,8 +167,10 @@ def test_force_ends_a_worker_that_hangs_with_the_database_in_its_hands(own_site:
     before = world(app)
     with Store.open(own_site.home) as store:
         store._db.execute(ENDLESS)
-    with app.pushing(door_of(own_site, "local")) as push:
+    with holding(app, "build", "two") as hold, app.pushing(door_of(own_site, "local")) as push:
+        hold.reached(push)
         number = push.operation()
+        hold.let_go()  # what it writes next is the end of the build, and it is never through with that
         wait_until(lambda: holder(own_site.home.database) == worker_of(own_site, number) is not None, "it hangs")
         with stopped(worker_of(own_site, number)) as worker:
             said = own_site.run("config:set", app.name, "A=1", status=1).stderr
