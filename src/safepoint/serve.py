@@ -227,14 +227,11 @@ class Server:
         apps = self._store.apps()
         for app in apps:
             with self._noted(app.name):
-                self._restore_app(app, loaded, busy.get(app.name, set()))
+                self._mend(app.name, self._wrong_processes(app, loaded, busy.get(app.name, set())))
                 self._settle(app)
         for name, number in loaded:
             if name not in {app.name for app in apps}:
                 self._runtime.stop(name, number)
-
-    def _restore_app(self, app: App, loaded: set[tuple[str, int]], busy: set[int | None]) -> None:
-        self._mend(app, self._wrong_processes(app, loaded, busy))
 
     def _clear(self, slot: str) -> bool:
         """Of the control socket of an opening that died before it had an operation. False where the slot is in use."""
@@ -260,34 +257,30 @@ class Server:
         just leaving, or the next one, which will be watched.
         """
         with self._noted(name):
-            if not self._is_amiss(name):  # mostly; and then the lock is left to who has something to do
+            if next(self._wrong(name), None) is None:  # mostly; and then the lock is left to who has something to do
                 return True
             lock = Lock.take(self._home.pidfile(name))
             if lock is None:
                 return False
             try:
-                app = self._store.app(name)
-                if app is not None and self._is_amiss(name):
-                    self._restore_app(app, self._runtime.groups(), set())
-                    self._mend(app, self._wrong_routes(app))
+                self._mend(name, self._wrong(name))
             finally:
                 lock.close()
             return True
         return False
 
-    def _is_amiss(self, name: str) -> bool:
-        app = self._store.app(name)
-        # What is stuck waits for a person: whatever was in the way of its undo would hold us up as well.
-        if app is None or self._store.unfinished(name) is not None:
-            return False
-        wrong = (*self._wrong_processes(app, self._runtime.groups(), set()), *self._wrong_routes(app))
-        return bool(wrong)
-
-    def _mend(self, app: App, wrong: Iterator[Wrong]) -> None:
+    def _mend(self, app: str, wrong: Iterator[Wrong]) -> None:
         """Said in the log: where no daemon has died, it is somebody's defect that there is something to mend."""
         for what, put_right in wrong:
-            self._log.warning("mending", app=app.name, what=what)
+            self._log.warning("mending", app=app, what=what)
             put_right()
+
+    def _wrong(self, name: str) -> Iterator[Wrong]:
+        app = self._store.app(name)
+        # What is stuck waits for a person: whatever was in the way of its undo would hold us up as well.
+        if app is not None and self._store.unfinished(name) is None:
+            yield from self._wrong_processes(app, self._runtime.groups(), set())
+            yield from self._wrong_routes(app)
 
     def _wrong_processes(self, app: App, loaded: set[tuple[str, int]], busy: set[int | None]) -> Iterator[Wrong]:
         release = self._store.current_release(app.name)
@@ -345,7 +338,7 @@ class Server:
         if lock is None:
             return
         try:
-            self._mend(app, self._wrong_routes(app))
+            self._mend(app.name, self._wrong_routes(app))
         finally:
             lock.close()
 
