@@ -10,6 +10,8 @@ import pytest
 from deploying import DOORS, QUICK, App, Door, Site, numbers, site
 from deploying import outside as outside_of
 
+from safepoint.engine.latch import CancelLatch
+
 
 @pytest.fixture(scope="session")
 def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
@@ -38,6 +40,14 @@ def new_name() -> str:
 
 def door_of(site: Site, name: str, person: str = "alice") -> Door:
     return Door(name, site, site.place.directory / person)
+
+
+@pytest.fixture
+def latch() -> Iterator[CancelLatch]:
+    """What a cancel sets, of nobody's operation."""
+    latch = CancelLatch()
+    yield latch
+    latch.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,6 @@ from safepoint.drivers.checkout import MAX_DEPTH, Checkout
 from safepoint.engine.latch import CancelLatch
 
 Export = Callable[[str], Path]
-
-
-@pytest.fixture
-def latch() -> Iterator[CancelLatch]:
-    latch = CancelLatch()
-    yield latch
-    latch.close()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,6 @@ from safepoint.engine.latch import CancelLatch
 ENVIRONMENT = {"PATH": os.environ["PATH"]}
 # A process, its child and one that is orphaned; each says its number, then all of them wait.
 FAMILY = "sleep 1000 & echo $!; (sleep 1000 & echo $!); echo $$; echo ready; exec sleep 1000"
-
-
-@pytest.fixture
-def latch() -> Iterator[CancelLatch]:
-    latch = CancelLatch()
-    yield latch
-    latch.close()
 
 
 def shell(script: str, latch: CancelLatch, tmp_path: Path) -> tuple[int, bytes, bytes]:

@@ -76,13 +76,6 @@ def found(directory: Path) -> dict[str, tuple[str, bytes]]:
 
 
 @pytest.fixture
-def latch() -> Iterator[CancelLatch]:
-    latch = CancelLatch()
-    yield latch
-    latch.close()
-
-
-@pytest.fixture
 def bench(tmp_path: Path, latch: CancelLatch) -> Bench:
     return Bench(tmp_path, latch)
 
