@@ -23,15 +23,23 @@ FROM_OUTSIDE = ("quarantine", "receive", "start", "watch")
 """Held by stopping what the step waits for; only after `let_go` can it do anything, such as being interrupted."""
 
 _APP = """
+import threading
 def gate(name):
     return pathlib.Path(pathlib.Path("gates").read_text(), pathlib.Path("version").read_text() + "." + name)
 def stop(*_):
     if gate("stop").exists():
         gate("stop").read_bytes()
     sys.exit(0)
+held = threading.Thread(target=lambda: gate("health").read_bytes(), daemon=True)
+def status():
+    if not gate("health").exists():
+        return 200
+    if held.ident is None:
+        held.start()
+    return 500
 """
 _APP = (
-    APP.replace("self.send_response(200)", 'self.send_response(500 if gate("health").exists() else 200)')
+    APP.replace("self.send_response(200)", "self.send_response(status())")
     .replace("lambda *_: sys.exit(0)", "stop")
     .replace("\nclass ", f"{_APP}class ")
 )
@@ -128,8 +136,6 @@ class Hold:
     def reached(self, push: Terminal) -> None:
         """Wait until the deploy stands in the step."""
         match self._step:
-            case "health":
-                push.read_until("Checking the health of")
             case "start":
                 self._gates[0].wait_held(push)
                 self._stop("supervisord")
