@@ -1,7 +1,8 @@
 """Rows 8 and 9: writing out the pushed tree, the first time and with 40 files changed, against `git archive | tar x`.
 
 The export is that of real deploys, by the journal's times. Neither side counts what makes it durable: of a deploy that
-is in the step build, which has nothing else to do here. A note says what both take with it.
+is in the step build, which has nothing else to do here. A note says what both take with it, and what the spare tree
+takes that a deploy makes for the next one when it has ended: nothing here begins before that is there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from benchmarks.push import in_ms
 from benchmarks.rows import Row
 from benchmarks.running import Result, Run
 from benchmarks.side_by_side import Contender, interleaved, ratios, spread
+from deploying import wait_until
 from ssh.servers import GIT_ENVIRONMENT, git
+
+from safepoint.core.operation import Operation
 
 CHANGED = 40
 LARGE = 20_000
@@ -50,10 +54,11 @@ def _measure(run: Run, rows: Sequence[Row], files: int, rounds: int, names: Mapp
     for row in rows:
         name = names[row.key]
         durable = spread(ratios(found[f"{name}, durable"], found["archive, durable"]))
-        note = (
-            f"with what makes both durable the ratio is {durable.median:.2f} ({durable.low:.2f} to {durable.high:.2f})"
+        notes = (
+            f"with what makes both durable the ratio is {durable.median:.2f} ({durable.low:.2f} to {durable.high:.2f})",
+            f"a deploy's spare tree is there {spread(found['spare']).median:.1f} s after its end (median)",
         )
-        yield Result(row, in_ms(found[name]), in_ms(found["archive"]), (note,))
+        yield Result(row, in_ms(found[name]), in_ms(found["archive"]), notes)
 
 
 def _archive(place: Path, source: Path) -> Contender:
@@ -82,6 +87,7 @@ def _deploys(served: Bed, place: Path, source: Path) -> Contender:
         found: dict[str, float] = {}
         for what, ref in (("first", FIRST), ("changed", SECOND)):
             operation = served.deploy(name, git("--git-dir", source, "rev-parse", ref).strip())
+            found["spare"] = _wait_spare(served, operation)
             export, build = (next(step for step in operation.steps if step.name == n) for n in ("export", "build"))
             assert export.started is not None and export.ended is not None and build.ended is not None  # noqa: PT018
             found[what] = export.ended - export.started
@@ -90,6 +96,14 @@ def _deploys(served: Bed, place: Path, source: Path) -> Contender:
         return found
 
     return deploys
+
+
+def _wait_spare(served: Bed, operation: Operation) -> float:
+    """Seconds from the end of the deploy until its spare tree was seen."""
+    spare = served.home.spare(operation.app) / operation.plan.commit
+    wait_until(spare.is_dir, f"{operation.app} has a spare tree")
+    assert operation.ended is not None
+    return time.time() - operation.ended
 
 
 def _lend(source: Path, repository: Path) -> None:
