@@ -15,7 +15,9 @@ ALLOWED: dict[str, set[str]] = {
     # errors <- core <- engine
     "errors": set(),
     "interpreter": set(),
-    "record": set(),  # like a part of the language: everybody may import it
+    "record": set(),
+    "hints": set(),
+    "digest": set(),
     "machine": {"errors"},
     "core": {"errors"},
     "engine": {"errors", "core", "machine", "trees"},
@@ -62,6 +64,9 @@ ALLOWED: dict[str, set[str]] = {
 }  # fmt: skip
 """A part to the parts that it may import, besides its own. A part is a folder or a module, of whatever is below."""
 
+LANGUAGE = {"record", "hints", "digest"}
+"""What is like a part of the language: everybody may import it."""
+
 EXCEPTIONS: dict[str, set[str]] = {
     # The tree of a commit is read by git itself, in the one way in which git is run here.
     "drivers.checkout": {"git.commands"},
@@ -72,8 +77,8 @@ COMPOSERS = {"worker", "serve", "removal", "doctor"}
 """Who may import drivers."""
 
 PURE = {
-    "__future__", "base64", "binascii", "collections.abc", "enum", "fnmatch", "hashlib", "heapq",
-    "itertools", "json", "re", "shlex", "struct", "tomllib", "typing",
+    "__future__", "base64", "binascii", "collections.abc", "enum", "fnmatch", "heapq",
+    "itertools", "json", "re", "shlex", "struct", "tomllib",
 }  # fmt: skip
 """The standard library as far as the core uses it: nothing that reads, writes, waits or asks what time it is."""
 PURE_PARTS: dict[str, set[str]] = {
@@ -124,7 +129,7 @@ def within(module: str, parts: set[str]) -> bool:
 
 def wrong_imports(module: str, tree: ast.Module) -> list[str]:
     part = module.split(".", maxsplit=1)[0]
-    allowed = ALLOWED[part] | {part, "record"} | EXCEPTIONS.get(module, set())
+    allowed = ALLOWED[part] | LANGUAGE | {part} | EXCEPTIONS.get(module, set())
     names = list(imports(tree))
     indirect = [name for name in names if name.startswith(".")]
     found = [target for name in names if (target := own(name)) is not None and not within(target, allowed)]

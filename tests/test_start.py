@@ -13,7 +13,7 @@ from safepoint import interpreter
 HEAVY = {
     "argparse", "asyncio", "bz2", "click", "concurrent", "cryptography", "dataclasses", "dulwich", "email", "hashlib",
     "http", "importlib.util", "inspect", "logging", "lzma", "multiprocessing", "paramiko", "random", "runpy", "secrets",
-    "shutil", "site", "ssl", "structlog", "tempfile", "tomllib", "traceback", "xmlrpc",
+    "shutil", "site", "ssl", "structlog", "tempfile", "tomllib", "traceback", "typing", "xmlrpc",
 }  # fmt: skip
 LISTS = "import sys; sys.path.append({root!r}); import {module}; print(*sys.modules, sep='\\n')"
 

@@ -9,8 +9,8 @@ import fcntl
 import os
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
 
+from safepoint.hints import TYPE_CHECKING, Any
 from safepoint.interpreter import with_packages
 from safepoint.state.paths import Home
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from safepoint import faults, launch, logs, server_settings
 from safepoint.control.protocol import cancel_request
@@ -32,6 +32,7 @@ from safepoint.engine.environment import host_facts
 from safepoint.engine.executor import Executor
 from safepoint.engine.latch import CancelLatch
 from safepoint.git.repositories import GitRepository
+from safepoint.hints import Any
 from safepoint.processes import identity
 from safepoint.processes.contained import ContainedCommands
 from safepoint.state.journal import Journal
@@ -44,6 +45,9 @@ from safepoint.turn import Turn
 
 
 def main(arguments: list[str]) -> int:
+    # Else http.client, for supervisord's Unix socket, loads OpenSSL: 4 MB in each worker that waits. With None it finds
+    # no such module (Python's import system, "The module cache").
+    sys.modules["ssl"] = None  # type: ignore[assignment]
     home, number, lock_fd, listener_fd, takes_over = Home(Path(arguments[0])), *map(int, arguments[1:])
     lock = Lock(lock_fd)
     me = identity.of(os.getpid())

@@ -16,6 +16,9 @@ from deploying import DOORS, App, Door, Site, Terminal, processes, wait_until, w
 from holding import SETTINGS, holding, known, make_holdable, step_of
 from ssh.servers import kill, wait_dead
 
+from safepoint.core.slots import running_slot
+from safepoint.state import pidfile
+
 CUTS = [
     ("client", "embedded"),
     ("client", "openssh"),
@@ -27,6 +30,20 @@ CUTS = [
     ("receive-pack", "openssh"),
     ("receive-pack", "local"),
 ]
+
+
+@pytest.mark.parametrize("step", ["build", "health"])
+def test_a_worker_that_waits_carries_no_openssl(app: App, step: str) -> None:
+    """It may wait for an hour, as many others do: a third of its memory would be what it has no use for."""
+    make_holdable(app)
+    app.commit("one")
+    with holding(app, step, "one") as hold, app.pushing(door_of(app.site, "local")) as push:
+        hold.reached(push)
+        signed = pidfile.read(app.site.home.pidfile(running_slot(app.name)))
+        assert signed is not None
+        mapped = Path(f"/proc/{signed[0].pid}/maps").read_text()
+    assert "sqlite" in mapped
+    assert "crypto" not in mapped
 
 
 @pytest.mark.parametrize(("what", "door_name"), CUTS)

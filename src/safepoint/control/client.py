@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import socket
 from contextlib import suppress
-from typing import Any, Self
 
 from safepoint.control.protocol import MAX_FRAME, BadFrame, decode, encode
+from safepoint.hints import Any, Self
 from safepoint.state.paths import Home, short
 
 ANSWER_SECONDS = 5.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 import select
 from collections.abc import Callable
 from contextlib import suppress
-from typing import BinaryIO
 
 from safepoint.control.client import Connection, NoAnswer
 from safepoint.control.protocol import BadFrame
@@ -17,6 +16,7 @@ from safepoint.core import wording
 from safepoint.core.operation import Operation
 from safepoint.core.slots import slot_of
 from safepoint.errors import UserError
+from safepoint.hints import BinaryIO
 from safepoint.state.paths import Home
 from safepoint.state.store import Store
 from safepoint.state.trouble import CannotStore

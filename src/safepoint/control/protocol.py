@@ -12,9 +12,9 @@ of the stream means that the worker is gone: the journal then says whether the o
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from safepoint.core.wording import printable
+from safepoint.hints import Any
 from safepoint.record import Record
 
 MAX_FRAME = 64 * 1024

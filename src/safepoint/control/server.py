@@ -13,9 +13,9 @@ import struct
 import time
 from collections.abc import Callable
 from threading import Thread
-from typing import Any
 
 from safepoint.control.protocol import MAX_FRAME, BadFrame, decode, encode
+from safepoint.hints import Any
 
 _MAX_CLIENTS = 200
 _TURN = 4096

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from typing import Self
 
+from safepoint.hints import Self
 from safepoint.record import Record
 
 VARIABLE = "SAFEPOINT_DOOR"

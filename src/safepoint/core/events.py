@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, ClassVar
 
+from safepoint.hints import Any, ClassVar
 from safepoint.record import Record, asdict
 
 

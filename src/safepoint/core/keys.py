@@ -7,6 +7,7 @@ import binascii
 import struct
 
 from safepoint.core.names import shown
+from safepoint.digest import sha256
 from safepoint.errors import UsageError
 from safepoint.record import Record
 
@@ -44,9 +45,7 @@ class Key(Record):
 
 
 def fingerprint(blob: bytes) -> str:
-    import hashlib  # and with it OpenSSL, of which a push needs nothing
-
-    return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+    return "SHA256:" + base64.b64encode(sha256(blob).digest()).decode().rstrip("=")
 
 
 def parse_public_key(text: str) -> tuple[str, bytes]:

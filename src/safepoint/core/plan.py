@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self
 
 from safepoint.core.settings import Settings
+from safepoint.hints import Any, Self
 from safepoint.record import Record, asdict
 
 

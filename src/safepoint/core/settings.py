@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Self
 
 from safepoint.errors import UsageError
+from safepoint.hints import Any, Self
 from safepoint.record import Record, asdict
 
 FILE = "safepoint.toml"

@@ -14,13 +14,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
 
 from safepoint.core.failures import StepError
 from safepoint.drivers.haproxy_daemon import Daemon
 from safepoint.drivers.haproxy_files import Files, Trouble
 from safepoint.drivers.haproxy_socket import NotRunning, StatsSocket
 from safepoint.errors import UserError
+from safepoint.hints import Protocol
 from safepoint.record import Record
 from safepoint.state.paths import Home
 

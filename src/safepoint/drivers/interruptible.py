@@ -9,9 +9,9 @@ import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from safepoint.core.failures import Interrupted, StepError
+from safepoint.hints import Protocol
 
 MAX_STDERR = 16 * 1024
 

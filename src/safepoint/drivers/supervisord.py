@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from safepoint.core.failures import StepError
 from safepoint.core.release import Process, ProcessGroup, ProcessStatus
@@ -21,6 +20,7 @@ from safepoint.drivers.supervisord_daemon import Daemon
 from safepoint.drivers.supervisord_group import GroupFiles
 from safepoint.drivers.supervisord_status import status_of, waiting
 from safepoint.errors import UserError
+from safepoint.hints import TYPE_CHECKING, Any
 from safepoint.processes.contained import ContainedCommands
 from safepoint.processes.spec import path_of, write_spec
 from safepoint.state.paths import Home

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from safepoint.core.failures import StepError
 from safepoint.errors import UserError
+from safepoint.hints import TYPE_CHECKING
 from safepoint.processes import detach
 from safepoint.state.paths import Home
 

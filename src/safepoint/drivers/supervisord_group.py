@@ -9,10 +9,10 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from safepoint.core.release import Process, ProcessGroup
 from safepoint.drivers.supervisord_logs import file_name
+from safepoint.hints import Any
 from safepoint.record import asdict
 from safepoint.state.paths import Home
 

@@ -6,9 +6,9 @@ import http.client
 import socket
 import xmlrpc.client
 from pathlib import Path
-from typing import Any, Self
 
 from safepoint.core.failures import StepError
+from safepoint.hints import Any, Self
 from safepoint.state.paths import short
 
 SHUTDOWN_STATE, BAD_NAME, STILL_RUNNING, CANNOT_REREAD = 6, 10, 91, 92

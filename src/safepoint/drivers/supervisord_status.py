@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from safepoint.core.release import ProcessStatus
+from safepoint.hints import Any
 
 
 def waiting(process: Mapping[str, Any]) -> bool:

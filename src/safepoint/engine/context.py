@@ -6,7 +6,6 @@ import select
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Protocol
 
 from safepoint.core.events import Data
 from safepoint.core.failures import Interrupted
@@ -14,6 +13,7 @@ from safepoint.core.plan import Plan
 from safepoint.core.release import Release
 from safepoint.engine.latch import CancelLatch
 from safepoint.engine.ports import Commands, Health, Output, Repository, Router, Runtime, Source
+from safepoint.hints import Protocol
 from safepoint.record import Record
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from safepoint import machine
 from safepoint.core import events as e
@@ -18,6 +17,7 @@ from safepoint.core.operation import Operation
 from safepoint.engine.context import Context
 from safepoint.engine.steps import handler
 from safepoint.errors import UserError
+from safepoint.hints import Protocol
 
 
 class Journal(Protocol):

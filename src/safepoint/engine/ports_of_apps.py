@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterable
 
@@ -14,11 +15,11 @@ FIRST, LAST = 20_000, 29_999
 def choose(names: Iterable[str], used: set[int]) -> dict[str, int]:
     """A free port of 127.0.0.1 for each name. Raises StepError.
 
-    At random, so that two servers on one machine, which do not know of each other, seldom choose the same.
+    From a random one on, so that two servers on one machine, which do not know of each other, seldom choose the same.
     """
-    import random  # for the one step that needs it
-
-    candidates = iter(random.sample(range(FIRST, LAST + 1), LAST + 1 - FIRST))
+    count = LAST + 1 - FIRST
+    start = int.from_bytes(os.urandom(4))
+    candidates = (FIRST + (start + step) % count for step in range(count))
     found: dict[str, int] = {}
     for name in names:
         port = next((port for port in candidates if port not in used and free(port)), None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Self
 
 from safepoint.core.failures import StepError
 from safepoint.core.release import ProcessStatus
 from safepoint.engine.context import Context
 from safepoint.engine.groups import names
+from safepoint.hints import Self
 
 SETTLE_SECONDS = 3.0
 """For how long processes that nobody can ask have to stay up before they count as healthy."""

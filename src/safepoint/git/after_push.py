@@ -14,7 +14,6 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from safepoint import launch, logs, permission, planning
 from safepoint.core import push_options, wording
@@ -26,6 +25,7 @@ from safepoint.core.queueing import Reject, admit
 from safepoint.core.refs import MAX_UPDATES, ProtocolError, RefUpdate, branch_ref, parse_lines
 from safepoint.errors import UsageError, UserError
 from safepoint.git.bringing import bring
+from safepoint.hints import NoReturn
 from safepoint.people import Visitor
 from safepoint.state.opening import AppBusy
 from safepoint.state.paths import Home

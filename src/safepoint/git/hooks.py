@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
 
 from safepoint import launch, logs, machine, permission, planning
 from safepoint.control.client import Connection, NoAnswer
@@ -29,6 +28,7 @@ from safepoint.core.slots import running_slot, slot_of
 from safepoint.errors import UserError
 from safepoint.git import proc_receive as protocol
 from safepoint.git.repositories import GitRepository
+from safepoint.hints import NoReturn
 from safepoint.people import visitor
 from safepoint.processes import identity
 from safepoint.record import replace

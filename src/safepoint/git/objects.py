@@ -8,12 +8,12 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from safepoint.core.names import shown
 from safepoint.core.refs import is_oid
 from safepoint.errors import NotFound, UsageError, UserError
 from safepoint.git.commands import cannot_run, complaint, git_argv, git_environment, run_git
+from safepoint.hints import IO
 from safepoint.record import Record
 
 MAX_FILE = 64 * 1024

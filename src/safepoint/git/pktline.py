@@ -4,9 +4,9 @@ payload. `0000` is a flush."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from safepoint.core.refs import ProtocolError
+from safepoint.hints import BinaryIO
 
 MAX_BYTES = 65520
 """The longest packet with its length: LARGE_PACKET_MAX in git's pkt-line.h."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import BinaryIO
 
 from safepoint.core.refs import ProtocolError, RefUpdate, parse_line
 from safepoint.git import pktline
+from safepoint.hints import BinaryIO
 from safepoint.record import Record
 
 MAX_REQUEST = 4 * 1024 * 1024

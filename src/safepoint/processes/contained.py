@@ -8,10 +8,10 @@ import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from typing import Protocol
 
 from safepoint.core.command import Command
 from safepoint.core.failures import Interrupted
+from safepoint.hints import Protocol
 from safepoint.processes import cgroups, containment
 from safepoint.processes.spec import path_of, write_spec
 from safepoint.processes.trees import Tree

@@ -22,6 +22,7 @@ from enum import StrEnum
 from functools import cache
 from pathlib import Path
 
+from safepoint.digest import sha256
 from safepoint.errors import UserError
 
 FORCED = "SAFEPOINT_CONTAINMENT"
@@ -89,8 +90,6 @@ def name(home: Path, scope: str) -> str:
     """`safepoint-<8 hex of the home's path>/<scope>`: unique on this machine. Raises ValueError."""
     if not _SCOPE.fullmatch(scope):
         raise ValueError(f"not a scope: {scope!r}")
-    from hashlib import sha256  # and with it OpenSSL, which a worker carries only if it has to
-
     return f"safepoint-{sha256(os.fsencode(home.resolve())).hexdigest()[:8]}/{scope}"
 
 
@@ -121,11 +120,9 @@ def _usable(base: Path, home: Path) -> bool:
     # Moving a process needs cgroup.procs of the common ancestor too (cgroups(7)), not only of the new cgroup.
     if not os.access(base / "cgroup.procs", os.W_OK):
         return False
-    prefix = name(home, "probe").replace("/", "-")
+    probe = base / f"{name(home, 'probe').replace('/', '-')}-{os.urandom(6).hex()}"
     try:
-        import tempfile  # only where cgroups are
-
-        probe = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=base))
+        probe.mkdir()
     except OSError:
         return False
     try:

@@ -11,7 +11,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import NoReturn
+
+TYPE_CHECKING = False  # as a script it can import nothing of ours, and `typing` takes 3 ms
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 _RESTORED = {signal.SIGPIPE, signal.SIGXFSZ}
 """What Popen sets to the default in the child; Python itself ignores both."""

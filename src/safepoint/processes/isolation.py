@@ -17,9 +17,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from safepoint.core.failures import StepError
+from safepoint.digest import sha256
+from safepoint.hints import Any
 from safepoint.processes import containment
 from safepoint.processes.containment import Kind
 from safepoint.state.paths import Home
@@ -37,8 +38,6 @@ def user_of(home: Path, app: str) -> int:
 
     `apps:create` refuses a name whose number another app of the home has.
     """
-    from hashlib import sha256  # see containment
-
     digest = sha256(os.fsencode(home.resolve()) + b"\0" + app.encode()).digest()
     return FIRST_USER + int.from_bytes(digest[:8]) % USERS
 

@@ -11,8 +11,8 @@ import signal
 import subprocess
 import threading
 from contextlib import suppress
-from typing import IO
 
+from safepoint.hints import IO
 from safepoint.ssh.sessions import Session
 
 GRACE = 5.0

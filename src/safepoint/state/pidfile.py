@@ -13,9 +13,9 @@ import json
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
 
 from safepoint.core.plan import ProcessIdentity
+from safepoint.hints import Self
 from safepoint.record import Record, asdict
 
 

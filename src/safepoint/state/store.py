@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
 
 from safepoint.core import events
 from safepoint.core.app import App
@@ -27,6 +26,7 @@ from safepoint.core.release import Release
 from safepoint.core.roles import Grant, Role
 from safepoint.core.settings import Settings
 from safepoint.errors import NotFound, UserError, no_such_app, no_such_operation
+from safepoint.hints import Any, Self
 from safepoint.state import trouble
 from safepoint.state.paths import Home
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 from safepoint import machine
 from safepoint.errors import UserError
+from safepoint.hints import Any
 from safepoint.state.held import holder
 from safepoint.state.paths import Home
 
