@@ -13,6 +13,9 @@ from pathlib import Path
 from safepoint.core.plan import ProcessIdentity
 from safepoint.record import Record
 
+_AT_ONCE = 1 << 16
+"""Bytes. Of a file in /proc a read that gives less has come to its end: it is made up as it is asked for."""
+
 
 class Reading(Record):
     """What /proc/PID/stat says of a process now."""
@@ -41,8 +44,9 @@ def contents(pid: int, file: str) -> bytes:
     """
     descriptor = os.open(f"/proc/{pid}/{file}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        found = b""
-        while part := os.read(descriptor, 1 << 16):
+        found = part = os.read(descriptor, _AT_ONCE)
+        while len(part) == _AT_ONCE:
+            part = os.read(descriptor, _AT_ONCE)
             found += part
         return found
     finally:

@@ -37,7 +37,7 @@ STOPPING = 0.1
 """Seconds that a process has to be seen stopped before it is signalled all the same: it may be deep in the kernel."""
 
 DYING = 0.02
-"""Seconds that killed processes are waited for, before it is seen whether there are others."""
+"""Seconds without a death among the killed, before it is seen whether there are others."""
 
 NOT_EXECUTABLE, NOT_FOUND, NOT_LAUNCHED = 126, 127, 125
 """Exit statuses, as of a shell and of env(1)."""
@@ -324,21 +324,36 @@ def terminate(kind: str) -> None:
 
 
 def kill_descendants() -> None:
-    """Returns when no child is left."""
+    """Returns when no child is left.
+
+    Nearly no tree forks just then, so what is there is stopped and killed at once. Where something is left, it is seen
+    standing before it is killed: a fork bomb cannot outrun that.
+    """
+    dying = descendants()
+    for pid in dying:
+        send(pid, signal.SIGSTOP)  # or a shell could begin its next command when the one before is dead
     while True:
-        dying = stop_descendants()
         for pid in dying:
             send(pid, signal.SIGKILL)
-        # To look at those that die again would only keep them from it. But one that resists, or whose parent has it
-        # reaped by the kernel, does not keep us from looking for others.
-        deadline = time.monotonic() + DYING
-        while True:
-            for pid, _ in reaped():
-                if pid == 0:
-                    return
-                dying.discard(pid)
-            if not dying or time.monotonic() > deadline or not signal.sigtimedwait({signal.SIGCHLD}, DYING):
-                break
+        if none_left(dying):
+            return
+        dying = stop_descendants()
+
+
+def none_left(dying: set[int]) -> bool:
+    """Wait for the killed ones while they die one after the other; whether no child is left at all.
+
+    To look at them again meanwhile would only keep them from it. But one that resists, or whose parent has it reaped by
+    the kernel, does not keep us from looking for others, nor does a tree that goes on making new ones.
+    """
+    deadline = time.monotonic() + 10 * DYING
+    while True:
+        for pid, _ in reaped():
+            if pid == 0:
+                return True
+            dying.discard(pid)
+        if not dying or time.monotonic() > deadline or not signal.sigtimedwait({signal.SIGCHLD}, DYING):
+            return False
 
 
 def stop_descendants() -> set[int]:

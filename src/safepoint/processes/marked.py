@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from safepoint.core.plan import ProcessIdentity
 from safepoint.processes import containment, identity
@@ -29,7 +29,7 @@ class Seen(Record):
 
 def find(name: str) -> dict[int, Seen]:
     """The live processes of a scope, by pid, without ourselves. `name` is that of `containment.name`."""
-    if not any(_named(name)):
+    if not _first_look(name)[1]:
         return {}  # as it is most of the time: nothing else has to be known of anybody then
     everyone: dict[int, Seen] = {}
     children: dict[int, list[int]] = {}
@@ -54,10 +54,8 @@ def find(name: str) -> dict[int, Seen]:
 
 def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
     """SIGKILL all of them and see them dead; whether there were any, and those that still live at `deadline`."""
-    launched, others = _named(name)
-    if not launched and not others:
-        return False, set()
-    any_found = _end_by_keepers(_keepers(launched, name), deadline)
+    keepers, any_found = _first_look(name)
+    _end_by_keepers(keepers, deadline)
     while found := find(name):
         any_found = True
         # All stopped before one is killed: nothing forks, no orphan gets out of sight, a fork bomb stands still.
@@ -73,36 +71,38 @@ def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
     return any_found, set()
 
 
-def _end_by_keepers(keepers: dict[int, Seen], deadline: float) -> bool:
+def _end_by_keepers(keepers: dict[int, Seen], deadline: float) -> None:
     """A keeper is the one that knows when nothing is left: a scan of /proc can miss a process, its wait(2) cannot.
 
-    Whether there were any. One that the tree itself has stopped or killed is left to the scan.
+    One that the tree itself has stopped or killed is left to the scan.
     """
     _signal(keepers, containment.END)
     _signal(keepers, signal.SIGCONT)
     patience = min(deadline, time.monotonic() + KEEPER_TIMEOUT)
     for seen in keepers.values():
         wait_dead(seen.identity, patience)
-    return bool(keepers)
 
 
-def _named(name: str) -> tuple[list[int], list[int]]:
-    """The pids that have it in their command line, as our launchers do, and those that have it in their environment.
+def _first_look(name: str, pids: Iterable[int] | None = None) -> tuple[dict[int, Seen], bool]:
+    """Its keepers, among `pids` or everybody, and whether anybody has the name in its command line or environment.
 
-    Of all the others' processes nothing more has to be read.
+    A tree has two keepers, which began before it: most of it is not looked at. The dead have no command line, of which
+    there are many just after a kill.
     """
-    launched, others, text = [], [], name.encode()
-    for pid in _pids():
-        if text in _read(pid, "cmdline"):
-            launched.append(pid)
-        elif text in _read(pid, "environ"):
-            others.append(pid)
-    return launched, others
-
-
-def _keepers(launched: list[int], name: str) -> dict[int, Seen]:
-    seen = (each for pid in launched if (each := _look(pid, name)) is not None)
-    return {process.identity.pid: process for process, marked in seen if marked and process.launcher}
+    keepers: dict[int, Seen] = {}
+    any_found, text = False, name.encode()
+    for pid in _pids() if pids is None else pids:
+        line = _read(pid, "cmdline")
+        if text in line:
+            any_found = True
+            seen = _look(pid, name)
+            if seen is not None and seen[1] and seen[0].launcher:
+                keepers[pid] = seen[0]
+                if len(keepers) == 2:
+                    break
+        elif line and not any_found:
+            any_found = text in _read(pid, "environ")
+    return keepers, any_found
 
 
 def terminate(name: str, started: int) -> None:
@@ -110,7 +110,7 @@ def terminate(name: str, started: int) -> None:
 
     `started`: the pid that the caller's own launcher had. It is a keeper most of the time, and need not be looked for.
     """
-    keepers = _keepers([started], name) or _keepers(_named(name)[0], name)
+    keepers = _first_look(name, [started])[0] or _first_look(name)[0]
     outermost = {pid: seen for pid, seen in keepers.items() if seen.parent not in keepers}
     _signal(outermost or find(name), signal.SIGTERM)
 
