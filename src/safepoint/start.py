@@ -8,7 +8,7 @@ Python keeps no compiled copy of a script: it has to be short.
 import gc
 import sys
 
-gc.set_threshold(20_000)  # objects, in the place of 700: an import makes thousands, and none of them is garbage
+gc.set_threshold(5_000)  # objects, in the place of 700: an import makes thousands, and none of them is garbage
 sys.path.append(__file__.rsplit("/", 2)[0])  # at the end: nothing beside us may stand for the standard library
 
 

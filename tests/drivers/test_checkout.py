@@ -11,6 +11,7 @@ from dying import await_death
 from forging import DIRECTORY, EXECUTABLE, FILE, LINK, SUBMODULE, Forge, git, work_tree
 
 from safepoint.core.failures import Interrupted, StepError
+from safepoint.drivers import checkout
 from safepoint.drivers.checkout import MAX_DEPTH, Checkout
 from safepoint.engine.latch import CancelLatch
 
@@ -130,7 +131,7 @@ def test_a_name_without_an_end(refused: Callable[[str, str], None], forge: Forge
 
 
 def test_many_files(export: Export, repository: Path) -> None:
-    """20,000 files, written by parallel workers, are all there."""
+    """20,000 files, written by two processes, are all there."""
     stream = [b"commit refs/heads/main\ncommitter a <a@b> 1700000000 +0000\ndata 1\nx\n"]
     stream += [b"M 100644 inline d%d/e%d/f%d\ndata 6\n%06d\n" % (i % 20, i % 200, i, i) for i in range(20_000)]
     git(repository, "fast-import", "--quiet", stdin=b"".join(stream))
@@ -139,6 +140,43 @@ def test_many_files(export: Export, repository: Path) -> None:
     for i in (0, 1, 9_999, 19_999):
         assert (found / f"d{i % 20}/e{i % 200}/f{i}").read_bytes() == b"%06d" % i
     assert not (found / ".git").exists()
+
+
+@pytest.mark.parametrize("files", [2, 3, 10, 41])
+def test_halves_of_a_tree(repository: Path, latch: CancelLatch, tmp_path: Path, files: int) -> None:
+    """Wherever the middle is, below directories that both halves have or not, and whatever the names look like."""
+    names = ["-a", '"b', "c\nd", "d-e", "d/e/f/g", "d/e/f/h", "d/e/f-", "d/e/f0", "d/i", "d0"]
+    names += [f"e/f/{number:02}" for number in range(15)] + [f"e/g/{number:02}" for number in range(16)]
+    wanted = {name: name.encode() for name in names[:files]}
+    commit = work_tree(tmp_path / "work", wanted)
+    git(tmp_path / "work", "push", "--quiet", repository, "main")
+    Checkout(many=2).export(repository, commit, tmp_path / "v1", latch)
+    found = list((tmp_path / "v1").rglob("*"))
+    assert {str(each.relative_to(tmp_path / "v1")): each.read_bytes() for each in found if each.is_file()} == wanted
+    assert {mode(each) for each in found} <= {"-rw-r--r--", "drwxr-xr-x"}
+
+
+def test_half_of_a_tree_that_cannot_be_read(forge: Forge, latch: CancelLatch, tmp_path: Path) -> None:
+    """Either half's complaint is the export's, and the other has ended too."""
+    for place in (10, 290):
+        entries = [(FILE, b"f%03d" % number, forge.blob(b"%d" % number)) for number in range(300)]
+        entries[place] = (FILE, entries[place][1], "12" * 20)
+        directory = tmp_path / f"v{place}"
+        with pytest.raises(StepError, match="could not be written out"):
+            Checkout(many=2).export(forge.repository, forge.commit(forge.tree(entries)), directory, latch)
+        assert at_work_in(directory) == []
+
+
+def test_attributes_in_a_tree_of_many(
+    repository: Path, latch: CancelLatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No process reads them while another may be writing them: the tree is not written in halves."""
+    monkeypatch.delattr(checkout._Export, "write_halves")
+    bats = {f"d/{number:02}.bat": b"1\n" for number in range(40)}
+    commit = work_tree(tmp_path / "work", {**bats, "d/.gitattributes": b"*.bat text eol=crlf\n"})
+    git(tmp_path / "work", "push", "--quiet", repository, "main")
+    Checkout(many=2).export(repository, commit, tmp_path / "v1", latch)
+    assert {each.read_bytes() for each in (tmp_path / "v1" / "d").glob("*.bat")} == {b"1\r\n"}
 
 
 def test_attributes_are_those_of_a_checkout(export: Export, forge: Forge) -> None:

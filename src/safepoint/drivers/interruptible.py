@@ -27,24 +27,26 @@ def run(
     environment: Mapping[str, str],
     directory: Path,
     latch: Latch,
+    stdin: Path | None = None,
     output: Callable[[bytes], None] | None = None,
 ) -> tuple[int, bytes]:
-    """The exit status (negative: the signal) and the first of its standard error. umask is 022.
+    """The exit status (negative: the signal) and the first of its standard error. umask is 022. Any thread may do it.
 
     Raises Interrupted when the latch is set first, StepError where the command cannot be run, and whatever `output`
     raises. In every case the whole process group is dead.
     """
     try:
-        process = subprocess.Popen(
-            [*_dies_with_us(), *argv],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment,
-            cwd=directory,
-            process_group=0,
-            umask=0o022,
-        )
+        with Path(stdin or os.devnull).open("rb") as source:
+            process = subprocess.Popen(
+                [*_dies_with_us(), *argv],
+                stdin=source,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env=environment,
+                cwd=directory,
+                process_group=0,
+                umask=0o022,
+            )
     except OSError as error:
         raise StepError(f"{argv[0]} cannot be run: {error.strerror}") from None
     try:
