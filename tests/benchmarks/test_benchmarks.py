@@ -57,6 +57,19 @@ def test_rows_are_chosen_by_number_and_by_key() -> None:
     assert len({row.key for row in ROWS}) == len(ROWS)
 
 
+def test_the_readme_has_each_row() -> None:
+    """What is measured, against what, and the goal; what was measured is of the day that it names."""
+    readme = HERE.parents[1].joinpath("README.md").read_text()
+    header, ruler, *rows = report.table(ROWS, {}).splitlines()
+    found = iter(readme[readme.index(header) :].splitlines())
+    assert (next(found), next(found)) == (header, ruler)
+    for row, line in zip(rows, found, strict=False):
+        wanted, shown = (text.split(" | ")[:4] for text in (row, line))
+        assert shown == wanted
+        assert "not measured yet" not in line
+    assert not next(found).startswith("|")
+
+
 def test_contenders_take_turns() -> None:
     """A B A B, and the round that warms up is not counted."""
     order: list[str] = []
