@@ -55,9 +55,10 @@ def find(name: str) -> dict[int, Seen]:
 def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
     """SIGKILL all of them and see them dead; whether there were any, and those that still live at `deadline`."""
     keepers, any_found = _first_look(name)
+    if not any_found:
+        return False, set()
     _end_by_keepers(keepers, deadline)
     while found := find(name):
-        any_found = True
         # All stopped before one is killed: nothing forks, no orphan gets out of sight, a fork bomb stands still.
         stopped = dict(found)
         _signal(found, signal.SIGSTOP)
@@ -68,7 +69,7 @@ def kill(name: str, deadline: float) -> tuple[bool, set[int]]:
         living = {pid for pid, seen in stopped.items() if not wait_dead(seen.identity, deadline)}
         if living:
             return True, living
-    return any_found, set()
+    return True, set()
 
 
 def _end_by_keepers(keepers: dict[int, Seen], deadline: float) -> None:
