@@ -134,7 +134,7 @@ class _Export(Record):
         """Write the files. The index is told what they look like where it is of use later."""
         # Without --force: nothing can be there already, and if anything is (names that differ in case on a filesystem
         # that ignores it) it must not be overwritten.
-        self._git("checkout-index", "--all", *(["--index"] if keep_index else []), workers=2)
+        self._git("checkout-index", "--all", *(["--index"] if keep_index else []))
 
     def write_halves(self, files: Sequence[bytes]) -> None:
         """Write all files, in two processes that know nothing of each other.
@@ -155,7 +155,7 @@ class _Export(Record):
             names = self._private / f"names{half}"
             try:
                 names.write_bytes(b"".join(name + b"\0" for name in halves[half]))
-                self._git("checkout-index", "-z", "--stdin", stdin=names)
+                self._git("checkout-index", "-z", "--stdin", stdin=names, workers=1)
             except Exception as error:
                 failed.append(error)
 
@@ -193,7 +193,7 @@ class _Export(Record):
     def _git(
         self,
         *arguments: str,
-        workers: int = 1,
+        workers: int = 2,
         stdin: Path | None = None,
         output: Callable[[bytes], None] | None = None,
     ) -> None:
